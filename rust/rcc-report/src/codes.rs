@@ -1,0 +1,73 @@
+//! Every code, in one table: 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
+//! 6xx keys, 7xx agents.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A problem's number. Shown as `RCC-NNN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Code(u16);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RCC-{:03}", self.0)
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $number:literal, $text:literal;)*) => {
+        impl Code {
+            $(#[doc = $text] pub const $name: Self = Self($number);)*
+        }
+        /// Each code with what it means, in order: for documentation and a future `rcc check --explain`.
+        pub const EXPLANATIONS: &[(Code, &str)] = &[$((Code::$name, $text)),*];
+    };
+}
+
+codes! {
+    POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
+    POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
+    POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";
+    POLICY_CONFLICT = 104, "The same endpoint is both allowed and denied.";
+    POLICY_UNREADABLE = 105, "The policy is missing, can't be read, or is not owned by root alone.";
+    POLICY_NOT_GRANTABLE = 106, "A project or person asked for an endpoint that `may_allow` does not cover or `deny` forbids.";
+    POLICY_BAD_VALUE = 107, "A value of the policy is out of its range.";
+    PROJECT_FORBIDDEN = 201, "This folder can't be a project: it holds, or lies in, files the agent must not reach.";
+    PROJECT_MISSING = 202, "The project is not a folder that this user can write.";
+    PROJECT_PATH = 203, "The project's path has characters that Podman's mount syntax can't carry.";
+    PROJECT_FOREIGN_MOUNT = 204, "Another file system is mounted below the project.";
+    PROJECT_IN_USE = 205, "The project lies within another live session's project, or around it.";
+    PROJECT_SOCKET = 206, "A program outside listens on a Unix socket below the project.";
+    PROJECT_UNTRUSTED_LINK = 207, "A linked worktree's common directory is not approved, or does not point back.";
+    PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
+    PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
+    SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
+    RUNTIME_DIR = 303, "XDG_RUNTIME_DIR is missing, or not a folder of this user's alone.";
+    RUNNING_AS_ROOT = 304, "rcc was started as root; agents run for ordinary users.";
+    LIMIT_UNENFORCEABLE = 305, "A limit of the policy can't be enforced on this machine.";
+    USERNS_DENIED = 306, "The kernel or a security module denies user namespaces to this user.";
+    KERNEL_TOO_OLD = 307, "The kernel lacks something that rcc relies on.";
+    SYSTEM_UNSUPPORTED = 308, "The host root filesystem can't be composed on this distribution.";
+    GATEWAY_ABSENT = 401, "No gateway listens on its socket.";
+    GATEWAY_VERSION = 402, "Gateway and launcher are too far apart in version.";
+    GATEWAY_REFUSED_USER = 403, "The policy's `users` does not name this user.";
+    GATEWAY_BUSY = 404, "This user has as many sessions as the policy allows.";
+    GATEWAY_PROTOCOL = 405, "The gateway got, or gave, a message that is not in the protocol.";
+    GATEWAY_LOST = 406, "The gateway went away during the session.";
+    GATEWAY_IMPOSTOR = 407, "What listens on the gateway's socket is not the gateway's user.";
+    GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
+    GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
+    SESSION_HOOK = 501, "The OCI hook could not build the session's walls; the container was not started.";
+    SESSION_MOUNTS = 502, "The container's mounts are not those that were asked for.";
+    SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
+    SESSION_PODMAN = 504, "Podman could not start the container.";
+    SESSION_PROTECTED = 505, "A protected file appeared or changed during the session.";
+    SESSION_PROGRAM = 506, "The program to run was not found inside.";
+    KEY_MISSING = 601, "No key for the model was found.";
+    KEY_UNREADABLE = 602, "A key file or helper could not be read, or others can read it too.";
+    KEY_MALFORMED = 603, "The key has characters that no key has.";
+    AGENT_MISSING = 701, "The agent is not installed.";
+    AGENT_INTEGRITY = 702, "The agent's package does not have the pinned hash.";
+    AGENT_INSTALL = 703, "The agent's package could not be fetched or unpacked.";
+}
