@@ -1,2 +1,51 @@
-//! Not written yet.
-fn main() {}
+//! `cargo xtask COMMAND`: what developers and CI do with this workspace.
+//!
+//! One file a subcommand, with its `Args` and its `run`. Nothing here is part of the product, and nothing here writes
+//! outside the checkout's target folder, the distribution's package database and temporary folders of its own.
+
+mod agent;
+mod check;
+mod prerequisites;
+mod steps;
+mod test;
+mod tools;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of the rcc workspace", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, then check, build and test everything: the one test command.
+    Test(test::Args),
+    /// Format, lints, documentation and dependencies; no tests.
+    Check(check::Args),
+    /// Install the distribution's packages that running, testing or measuring rcc needs.
+    Prerequisites(prerequisites::Args),
+    /// Put the real agent into a folder, for tests.
+    #[command(hide = true)]
+    Agent(agent::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Prerequisites(args) => prerequisites::run(&args),
+        Command::Agent(args) => agent::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask test`: the one test command, for people and for CI.
+//!
+//! Three lanes run side by side on the two cores of a small machine: this workspace's own code in the debug profile;
+//! the dependencies' check with the tool it needs, then the product's static programs in the release profile; and the
+//! real agent, which is a download. Then the tests run alone, with everything built beforehand.
+
+use crate::{
+    agent, check, prerequisites,
+    steps::{Steps, side_by_side},
+    tools,
+    workspace::Workspace,
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+use xshell::cmd;
+
+/// Tells tests the folder of the product's static release programs.
+const BINARIES: &str = "RCC_TEST_BINARIES";
+/// Tells tests the folder that the real agent is installed in (and may be installed into, under its lock).
+const AGENTS: &str = "RCC_TEST_AGENTS";
+
+/// Install what is missing, then check, build and test everything.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Only these tests (nextest's filters); the checks are left out.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    filters: Vec<String>,
+}
+
+/// Runs everything.
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let steps = Steps::new(workspace.target.join("xtask/test"))?;
+    let result = everything(args, &workspace, &steps);
+    let closed = steps.close();
+    // An error that no step recorded must not pass for success.
+    closed.and(result)
+}
+
+fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
+    steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
+    let nextest = tools::ensure(&tools::NEXTEST, workspace, steps)?;
+    let checks = args.filters.is_empty();
+    let (mut built, mut released, mut fetched) = (false, false, false);
+    side_by_side(vec![
+        Box::new(|| {
+            // The tests run even if a check failed, so that one run shows all that is wrong.
+            let checked = if checks { check::code(workspace, steps) } else { Ok(()) };
+            let sh = workspace.shell()?;
+            steps.command("build tests", cmd!(sh, "{nextest} nextest run --locked --workspace --no-run"))?;
+            built = true;
+            if checks {
+                steps.command("doc tests", cmd!(sh, "cargo test --locked --workspace --doc"))?;
+            }
+            checked
+        }),
+        Box::new(|| {
+            let checked = if checks { check::dependencies(workspace, steps) } else { Ok(()) };
+            build_product(workspace, steps)?;
+            released = true;
+            checked
+        }),
+        Box::new(|| {
+            steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
+            fetched = true;
+            Ok(())
+        }),
+    ]);
+    if !(built && released && fetched) {
+        steps.not_run("tests", "something they need could not be made");
+        bail!("the tests were not run");
+    }
+    run_tests(args, workspace, steps, &nextest)
+}
+
+/// The product's programs, static. With `--target`, RUSTFLAGS reach them but neither build scripts nor procedural
+/// macros, which can't be static.
+fn build_product(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    let sh = workspace.shell()?;
+    let triple = &workspace.triple;
+    let mut cargo = Command::from(cmd!(sh, "cargo build --locked --release --bins --target {triple}"));
+    for package in &workspace.product {
+        cargo.args(["--package", package]);
+    }
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    steps.command("build product", cargo)
+}
+
+fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let sh = workspace.shell()?;
+    let filters = &args.filters;
+    let mut command = Command::from(cmd!(sh, "{nextest} nextest run --locked --workspace {filters...}"));
+    command.env(BINARIES, workspace.release()).env(AGENTS, workspace.agents()).env("TMPDIR", &scratch.path);
+    let tested = steps.foreground("tests", command);
+    let cleaned = steps.run("temporary files", || scratch.remove());
+    tested.and(cleaned)
+}
+
+/// A temporary folder for the tests that every user can reach, as some run as another one; below /tmp, as the path of
+/// a Unix socket may have 107 bytes at most.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let path = tempfile::Builder::new().prefix("rcc-test-").tempdir_in(env::temp_dir())?.keep();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777))?;
+        Ok(Self { path })
+    }
+
+    /// Removes the folder with all that killed tests left in it. A mount that was left is a failed test; it is never
+    /// descended into, since what is mounted may be anything of this machine's.
+    fn remove(&self) -> Result<()> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("can't read the mounts")?;
+        let mounts = mounts_below(&mounts, &self.path);
+        ensure!(mounts.is_empty(), "tests left mounts: {}", mounts.join(", "));
+        fs::remove_dir_all(&self.path).with_context(|| format!("can't remove {}", self.path.display()))
+    }
+}
+
+/// The mount points at or below the folder. The folder's own path has no character that mountinfo escapes.
+fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<String> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.filter(|point| Path::new(point).starts_with(folder)).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_in_the_scratch_folder_is_seen() {
+        let text =
+            "36 35 98:0 / /tmp/rcc-test-a/x rw - ext4 /dev/a rw\n37 35 98:0 / /tmp/rcc-test-ab rw - ext4 /dev/a rw\n";
+        assert_eq!(mounts_below(text, Path::new("/tmp/rcc-test-a")), ["/tmp/rcc-test-a/x"]);
+    }
+}
