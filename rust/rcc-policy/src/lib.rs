@@ -1,1 +1,49 @@
-//! Not written yet.
+//! The policy: what an agent may reach, who may start one, and within which limits.
+//!
+//! Pure: text and facts come in as arguments, values go out. No file, clock, environment, process or network access
+//! (`clippy.toml` enforces it), and no panic on any input. Invariant: what isn't named is denied, so a value that is
+//! missing, empty or wrong never opens anything.
+//!
+//! ```text
+//! policy.toml --parse--> Policy --resolve(grants)--> Resolved --decide(name or address, port)--> Decision
+//!                                                            \--may_connect(address the name has)
+//! ```
+//!
+//! # Notation of endpoints
+//!
+//! | | in | means |
+//! |---|---|---|
+//! | `name:443` | all | exactly this name, this port |
+//! | `name:80,443` | all | the same for each port of the list; there are no port ranges and no "any port" |
+//! | `*.name:443` | all | one or more labels below `name`; not `name` itself |
+//! | `192.0.2.0/24:443`, `[2001:db8::1]:443` | all | addresses: the agent connects to them without a name |
+//! | `*:443` | `may_allow`, `deny` | every name; in `deny` every address too |
+//! | `name`, `*.name`, `192.0.2.0/24` | `deny` | on every port |
+//! | `…:port/tls`, `/http`, `/raw` | not in `deny` | what the first bytes must be, see [`Check`] |
+//! | `@set` | all but `private` | a named set, see [`SETS`] |
+//! | `name:443 via 10.20.0.0/16` | `private` | the name, whose addresses must then lie in that range |
+
+pub mod address;
+mod decide;
+mod document;
+mod endpoint;
+mod fingerprint;
+mod limits;
+mod name;
+mod policy;
+mod project;
+mod resolve;
+mod sets;
+mod way_out;
+
+pub use decide::{Check, Decision, DenyReason, Target};
+pub use endpoint::{BadEndpoint, Endpoint, Host, Private, Ranges};
+pub use fingerprint::Fingerprint;
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use limits::{Cpus, Limits, Memory, Protect, Unenforceable};
+pub use name::{BadName, HostName};
+pub use policy::{Policy, User, parse};
+pub use project::{ProjectRequest, parse_project};
+pub use resolve::{CredentialEndpoint, Resolved};
+pub use sets::SETS;
+pub use way_out::{ProxyHost, Resolver, Resolvers, Tls, UpstreamProxy};

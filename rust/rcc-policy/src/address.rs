@@ -1,0 +1,221 @@
+//! Which addresses are public. Invariant: an address that any special-purpose registry, or any cloud's metadata service,
+//! lays claim to is not public, in whichever form it is wrapped.
+//!
+//! Sources: IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and its updates, as of 2025), RFC 6052
+//! (NAT64), RFC 3056 (6to4), RFC 4380 (Teredo).
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rcc_proto::STAND_IN_RANGE;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Why an address is not public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is not public: {why}")]
+pub struct NotPublic {
+    /// The address that was judged: the one inside, if it was wrapped.
+    pub address: IpAddr,
+    /// What it is instead.
+    pub why: &'static str,
+}
+
+/// A range that is not public, and why.
+type Special<T> = (T, &'static str);
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
+    let [a, b, c, d, e, f, g, h] = segments;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+}
+
+/// Every IPv4 range that is not public. The first that holds an address names it, so narrower ones come first.
+pub const SPECIAL_V4: &[Special<Ipv4Net>] = &[
+    (v4(0, 0, 0, 0, 8), "this network (RFC 791)"),
+    (v4(10, 0, 0, 0, 8), "private (RFC 1918)"),
+    (v4(100, 100, 100, 200, 32), "a cloud's metadata service"),
+    (v4(100, 64, 0, 0, 10), "carrier-grade NAT (RFC 6598)"),
+    (v4(127, 0, 0, 0, 8), "loopback (RFC 1122)"),
+    (v4(168, 63, 129, 16, 32), "a cloud's metadata service"),
+    (v4(169, 254, 169, 254, 32), "a cloud's metadata service"),
+    (v4(169, 254, 0, 0, 16), "link-local (RFC 3927)"),
+    (v4(172, 16, 0, 0, 12), "private (RFC 1918)"),
+    (v4(192, 0, 0, 192, 32), "a cloud's metadata service"),
+    (v4(192, 0, 0, 0, 24), "IETF protocol assignments (RFC 6890)"),
+    (v4(192, 0, 2, 0, 24), "documentation (RFC 5737)"),
+    (v4(192, 31, 196, 0, 24), "AS112 (RFC 7535)"),
+    (v4(192, 52, 193, 0, 24), "AMT (RFC 7450)"),
+    (v4(192, 88, 99, 0, 24), "6to4 relay, deprecated (RFC 7526)"),
+    (v4(192, 168, 0, 0, 16), "private (RFC 1918)"),
+    (v4(192, 175, 48, 0, 24), "AS112 (RFC 7534)"),
+    (v4(198, 18, 0, 0, 15), "benchmarking, and rcc's own stand-ins (RFC 2544)"),
+    (v4(198, 51, 100, 0, 24), "documentation (RFC 5737)"),
+    (v4(203, 0, 113, 0, 24), "documentation (RFC 5737)"),
+    (v4(224, 0, 0, 0, 4), "multicast (RFC 5771)"),
+    (v4(255, 255, 255, 255, 32), "broadcast (RFC 919)"),
+    (v4(240, 0, 0, 0, 4), "reserved (RFC 1112)"),
+];
+
+/// All IPv6 that can be public.
+pub const PUBLIC_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
+
+/// Every IPv6 range within [`PUBLIC_V6`] that is not public. 6to4 is not here: it is judged by the address inside.
+pub const SPECIAL_V6: &[Special<Ipv6Net>] = &[
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32), "Teredo (RFC 4380)"),
+    (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "IETF protocol assignments (RFC 2928)"),
+    (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "documentation (RFC 3849)"),
+    (v6([0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0], 48), "AS112 (RFC 7534)"),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "documentation (RFC 9637)"),
+];
+
+/// IPv6 outside of [`PUBLIC_V6`] that has a name of its own, for explanations.
+pub const NAMED_V6: &[Special<Ipv6Net>] = &[
+    (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "the unspecified address (RFC 4291)"),
+    (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback (RFC 4291)"),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "local NAT64 (RFC 8215)"),
+    (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discard-only (RFC 6666)"),
+    (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "segment routing (RFC 9602)"),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), "a cloud's metadata service"),
+    (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), "a cloud's metadata service"),
+    (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "unique local (RFC 4193)"),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "link-local (RFC 4291)"),
+    (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast (RFC 4291)"),
+];
+
+/// 2002::/16, whose next 32 bits are an IPv4 address.
+pub const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+/// 64:ff9b::/96, whose last 32 bits are an IPv4 address (RFC 6052).
+pub const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+
+/// What no endpoint may open, whatever the policy says: metadata services, with what lies beside them on the link.
+pub const METADATA: &[IpNet] = &[
+    IpNet::V4(v4(169, 254, 169, 254, 32)),
+    IpNet::V4(v4(168, 63, 129, 16, 32)),
+    IpNet::V4(v4(100, 100, 100, 200, 32)),
+    IpNet::V4(v4(192, 0, 0, 192, 32)),
+    IpNet::V6(v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128)),
+    IpNet::V6(v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128)),
+];
+
+/// rcc's stand-ins, as a range.
+#[must_use]
+pub const fn stand_ins() -> Ipv4Net {
+    Ipv4Net::new_assert(STAND_IN_RANGE.0, STAND_IN_RANGE.1)
+}
+
+/// Whether an address is on the public internet. An address within a prefix of `nat64` (or the well-known one) is judged
+/// by the IPv4 address inside it, and so are IPv4-mapped, IPv4-compatible and 6to4 addresses.
+pub fn public(ip: IpAddr, nat64: &[Ipv6Net]) -> Result<(), NotPublic> {
+    match ip {
+        IpAddr::V4(ip) => public_v4(ip),
+        IpAddr::V6(ip) => public_v6(ip, nat64),
+    }
+}
+
+fn public_v4(ip: Ipv4Addr) -> Result<(), NotPublic> {
+    match SPECIAL_V4.iter().find(|(net, _)| net.contains(&ip)) {
+        Some((_, why)) => Err(NotPublic { address: ip.into(), why }),
+        None => Ok(()),
+    }
+}
+
+fn public_v6(ip: Ipv6Addr, nat64: &[Ipv6Net]) -> Result<(), NotPublic> {
+    // Before the prefixes given: a network may translate by a prefix of its own, never redefine loopback.
+    let named = NAMED_V6.iter().find(|(net, _)| net.contains(&ip));
+    let own_prefix = nat64.iter().find(|prefix| prefix.contains(&ip));
+    if let Some((net, why)) = named {
+        // A network's own NAT64 prefix may well lie in ULA or 64:ff9b:1::/48.
+        let translates = own_prefix.is_some() && (net.prefix_len() == 7 || net.prefix_len() == 48);
+        if !translates {
+            return Err(NotPublic { address: ip.into(), why });
+        }
+    }
+    if let Some(prefix) = own_prefix.or_else(|| NAT64.contains(&ip).then_some(&NAT64)) {
+        return inside_nat64(ip, prefix.prefix_len())
+            .map_or(Err(NotPublic { address: ip.into(), why: "no valid NAT64 address (RFC 6052)" }), public_v4);
+    }
+    let s = ip.segments();
+    if s[..5] == [0; 5] && (s[5] == 0xffff || s[5] == 0) {
+        return public_v4(low_v4(ip));
+    }
+    if SIX_TO_FOUR.contains(&ip) {
+        let [_, _, a, b, c, d, ..] = ip.octets();
+        return public_v4(Ipv4Addr::new(a, b, c, d));
+    }
+    if !PUBLIC_V6.contains(&ip) {
+        return Err(NotPublic { address: ip.into(), why: "not global unicast (RFC 4291)" });
+    }
+    match SPECIAL_V6.iter().find(|(net, _)| net.contains(&ip)) {
+        Some((_, why)) => Err(NotPublic { address: ip.into(), why }),
+        None => Ok(()),
+    }
+}
+
+fn low_v4(ip: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = ip.octets();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+/// The IPv4 address in a NAT64 address, by the prefix's length (RFC 6052, 2.2); bits 64 to 71 must be zero.
+fn inside_nat64(ip: Ipv6Addr, prefix: u8) -> Option<Ipv4Addr> {
+    let o = ip.octets();
+    if prefix != 96 && o[8] != 0 {
+        return None;
+    }
+    let [a, b, c, d] = match prefix {
+        32 => [o[4], o[5], o[6], o[7]],
+        40 => [o[5], o[6], o[7], o[9]],
+        48 => [o[6], o[7], o[9], o[10]],
+        56 => [o[7], o[9], o[10], o[11]],
+        64 => [o[9], o[10], o[11], o[12]],
+        96 => [o[12], o[13], o[14], o[15]],
+        _ => return None,
+    };
+    Some(Ipv4Addr::new(a, b, c, d))
+}
+
+/// Whether two ranges share an address.
+#[must_use]
+pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// Whether all of a range is public.
+pub fn public_range(range: &IpNet) -> Result<(), NotPublic> {
+    let wrong = |net: IpNet, why| Err(NotPublic { address: net.addr(), why });
+    match range {
+        IpNet::V4(range) => match SPECIAL_V4.iter().find(|(net, _)| net.contains(range) || range.contains(net)) {
+            Some((net, why)) => wrong((*net).into(), why),
+            None => Ok(()),
+        },
+        IpNet::V6(range) => {
+            let hit = |(net, _): &&Special<Ipv6Net>| net.contains(range) || range.contains(net);
+            if let Some((net, why)) = NAMED_V6.iter().chain(SPECIAL_V6).find(hit) {
+                return wrong((*net).into(), why);
+            }
+            if SIX_TO_FOUR.contains(range) || range.contains(&SIX_TO_FOUR) {
+                return wrong(SIX_TO_FOUR.into(), "6to4, which holds any IPv4 address (RFC 3056)");
+            }
+            if PUBLIC_V6.contains(range) { Ok(()) } else { wrong((*range).into(), "not global unicast (RFC 4291)") }
+        }
+    }
+}
+
+/// The IPv4 address inside an IPv6 one, where routers or hosts would take it out again.
+#[must_use]
+pub fn embedded(ip: IpAddr, nat64: &[Ipv6Net]) -> Option<IpAddr> {
+    let IpAddr::V6(ip) = ip else { return None };
+    if let Some(prefix) = nat64.iter().find(|prefix| prefix.contains(&ip)) {
+        return inside_nat64(ip, prefix.prefix_len()).map(IpAddr::from);
+    }
+    if NAT64.contains(&ip) {
+        return Some(low_v4(ip).into());
+    }
+    if SIX_TO_FOUR.contains(&ip) {
+        let [_, _, a, b, c, d, ..] = ip.octets();
+        return Some(Ipv4Addr::new(a, b, c, d).into());
+    }
+    let s = ip.segments();
+    (s[..5] == [0; 5] && (s[5] == 0xffff || s[5] == 0) && s[6] != 0).then(|| low_v4(ip).into())
+}

@@ -1,0 +1,278 @@
+//! What a policy means for one session: its own entries, and a person's grants as far as root lets them.
+
+use crate::decide::Check;
+use crate::endpoint::{BadEndpoint, Endpoint, Host, Place, Private, Ranges, parse_entry, parse_private};
+use crate::fingerprint::Fingerprint;
+use crate::limits::{Limits, Protect};
+use crate::name::HostName;
+use crate::policy::{Policy, User, entry};
+use crate::way_out::{Resolvers, UpstreamProxy};
+use ipnet::IpNet;
+use rcc_report::{Code, Problem};
+use serde::Serialize;
+use std::fmt;
+
+/// What is in force for one session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Resolved {
+    /// What is allowed: the policy's, and the grants.
+    pub allow: Vec<Endpoint>,
+    /// What is denied, whatever else is said.
+    pub deny: Vec<Endpoint>,
+    /// What is allowed at addresses that are not public.
+    pub private: Vec<Private>,
+    /// Who may open sessions.
+    pub users: Vec<User>,
+    /// Whom the gateway asks for addresses.
+    pub resolvers: Resolvers,
+    /// The proxy that is the only way out.
+    pub upstream_proxy: Option<UpstreamProxy>,
+    /// A file of further CA certificates, for the gateway's own TLS.
+    pub ca_bundle: Option<String>,
+    /// Ranges that a VPN makes up addresses in; they count as public.
+    pub fake_ip: Vec<IpNet>,
+    /// The endpoints at which the gateway adds a key.
+    pub credentials: Vec<CredentialEndpoint>,
+    /// The session's limits.
+    pub limits: Limits,
+    /// What of the project is read-only inside.
+    pub protect: Protect,
+    /// The policy's fingerprint; grants don't change it.
+    pub fingerprint: Fingerprint,
+}
+
+/// A name inside at which the gateway adds a key and speaks TLS upstream.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct CredentialEndpoint {
+    /// What the policy calls it: `anthropic`.
+    pub name: String,
+    /// The name inside: `anthropic.rcc.internal`.
+    pub endpoint: HostName,
+    /// The name upstream.
+    pub upstream: HostName,
+    /// The port upstream.
+    pub port: u16,
+    /// `None`: the upstream's address must be public. Otherwise it must lie in one of these ranges.
+    pub private: Option<Ranges>,
+    /// A root-owned file with the key, for sessions that bring none.
+    pub key_file: Option<String>,
+}
+
+impl CredentialEndpoint {
+    /// Those that rcc knows: name in the policy, name inside, default upstream.
+    pub const KNOWN: [(&str, &str, &str); 1] = [("anthropic", rcc_proto::ANTHROPIC_ENDPOINT, "api.anthropic.com:443")];
+
+    pub(crate) fn new(
+        name: &str,
+        endpoint: &str,
+        upstream: &str,
+        key_file: Option<String>,
+    ) -> Result<Self, BadEndpoint> {
+        let form = "write `api.anthropic.com:443`, or `llm.corp.example:443 via 10.20.0.0/16`";
+        let (entries, private) = if upstream.contains(char::is_whitespace) {
+            let entries = parse_private(upstream)?;
+            let ranges = entries.first().map(|p| Ranges(vec![p.via]));
+            (entries.into_iter().map(|p| p.endpoint).collect(), ranges)
+        } else {
+            (parse_entry(upstream, Place::Allow)?, None)
+        };
+        match entries.as_slice() {
+            [Endpoint { host: Host::Name(host), port: Some(port), check: None | Some(Check::Tls) }] => Ok(Self {
+                name: name.into(),
+                endpoint: HostName::parse(endpoint)?,
+                upstream: host.clone(),
+                port: *port,
+                private,
+                key_file,
+            }),
+            _ => Err(BadEndpoint::new("it must be one name with one port, and is spoken to by TLS", form)),
+        }
+    }
+
+    /// Whether an endpoint is just this upstream.
+    pub(crate) fn is_upstream(&self, endpoint: &Endpoint) -> bool {
+        matches!(&endpoint.host, Host::Name(name) if *name == self.upstream)
+    }
+}
+
+impl fmt::Display for CredentialEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[credentials.{}]", self.name)
+    }
+}
+
+impl Policy {
+    /// The policy's fingerprint: the same for the same meaning, whatever the order of lists, the sets used, the layout.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.canonical())
+    }
+
+    /// Every value in one form, a line each; the first line names the form itself.
+    fn canonical(&self) -> String {
+        let mut out = String::from("rcc policy 1\n");
+        let mut line = |key: &str, value: &dyn fmt::Debug| {
+            // Debug quotes and escapes strings, so that no value can pass for two.
+            out.push_str(&format!("{key} {value:?}\n"));
+        };
+        let mut list = |key: &str, values: &mut dyn Iterator<Item = String>| values.for_each(|v| line(key, &v));
+        let lists = [("allow", &self.allow), ("may_allow", &self.may_allow), ("deny", &self.deny)];
+        for (key, endpoints) in lists {
+            list(key, &mut endpoints.iter().map(|e| normal(e, key == "deny")));
+        }
+        list("private", &mut self.private.iter().map(|p| format!("{} via {}", normal(&p.endpoint, false), p.via)));
+        list("users", &mut self.users.iter().map(ToString::to_string));
+        match &self.resolvers {
+            Resolvers::System => line("resolvers", &"system"),
+            // Their order is that in which they are asked, so it counts.
+            Resolvers::Given(given) => given.iter().for_each(|r| line("resolver", &r.to_string())),
+        }
+        if let Some(proxy) = &self.upstream_proxy {
+            line("upstream_proxy", &(proxy.to_string(), proxy.via.map(|v| v.to_string()), &proxy.credentials_file));
+        }
+        if let Some(path) = &self.ca_bundle {
+            line("ca_bundle", path);
+        }
+        self.fake_ip.iter().for_each(|range| line("fake_ip", &range.to_string()));
+        for c in &self.credentials {
+            let private = c.private.as_ref().map(ToString::to_string);
+            line("credentials", &(&c.name, c.upstream.as_str(), c.port, private, &c.key_file));
+        }
+        let l = &self.limits;
+        line("memory", &l.memory.to_string());
+        line("cpus", &l.cpus.to_string());
+        let unenforceable = matches!(l.unenforceable, crate::limits::Unenforceable::Refuse);
+        line("limits", &(l.pids, l.core, l.sessions, l.connections, l.names, unenforceable));
+        self.protect.read_only.iter().for_each(|path| line("read_only", path));
+        out
+    }
+
+    /// Who may open sessions, before one exists.
+    #[must_use]
+    pub fn users(&self) -> &[User] {
+        &self.users
+    }
+
+    /// What a person may grant a project.
+    #[must_use]
+    pub fn may_allow(&self) -> &[Endpoint] {
+        &self.may_allow
+    }
+
+    /// The policy with a person's grants (in the notation of endpoints). Every grant must be covered by `may_allow` and
+    /// left something by `deny`, or there is a problem for it and no result.
+    pub fn resolve(&self, grants: &[String]) -> Result<Resolved, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut allow = self.allow.clone();
+        for text in grants {
+            match entry(text, Place::Allow) {
+                Ok(endpoints) => {
+                    for endpoint in endpoints {
+                        match self.grantable(&endpoint) {
+                            Ok(()) => allow.push(endpoint),
+                            Err((what, remedy)) => {
+                                problems.push(Problem::new(
+                                    Code::POLICY_NOT_GRANTABLE,
+                                    endpoint.to_string(),
+                                    what,
+                                    remedy,
+                                ));
+                            }
+                        }
+                    }
+                }
+                Err(e) => {
+                    let subject = crate::document::shortened(text);
+                    problems.push(Problem::new(Code::POLICY_BAD_ENDPOINT, subject, e.what, e.remedy));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        allow.sort_unstable();
+        allow.dedup();
+        Ok(Resolved {
+            allow,
+            deny: self.deny.clone(),
+            private: self.private.clone(),
+            users: self.users.clone(),
+            resolvers: self.resolvers.clone(),
+            upstream_proxy: self.upstream_proxy.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            fake_ip: self.fake_ip.clone(),
+            credentials: self.credentials.clone(),
+            limits: self.limits,
+            protect: self.protect.clone(),
+            fingerprint: self.fingerprint(),
+        })
+    }
+
+    /// Whether a person may grant an endpoint; if not, why, and what to do.
+    fn grantable(&self, endpoint: &Endpoint) -> Result<(), (String, String)> {
+        if let Some(denial) = self.deny.iter().find(|d| d.covers(endpoint)) {
+            return Err((format!("`deny` forbids it (`{denial}`)"), "only root can change the policy".into()));
+        }
+        if let Some(credential) = self.credentials.iter().find(|c| c.is_upstream(endpoint)) {
+            let remedy = format!("use http://{}, where the gateway adds the key", credential.endpoint);
+            return Err((format!("`{credential}` is the only way there"), remedy));
+        }
+        // What `allow` names anyway needs no grant.
+        if self.allow.iter().any(|own| own.covers(endpoint) && endpoint.effective_check() == own.effective_check()) {
+            return Ok(());
+        }
+        let same_host: Vec<_> = self.may_allow.iter().filter(|m| m.covers_grant(endpoint)).collect();
+        if same_host.iter().any(|m| endpoint.effective_check().within(m.effective_check())) {
+            return Ok(());
+        }
+        let root = format!("root can add `{endpoint}` to `may_allow` or `allow` of the policy");
+        if same_host.is_empty() {
+            Err(("`may_allow` does not cover it".into(), root))
+        } else {
+            let wanted = endpoint.effective_check();
+            Err((format!("`may_allow` covers it, though not with the check `{wanted}`"), root))
+        }
+    }
+}
+
+impl Endpoint {
+    /// Whether this entry of `may_allow` covers a grant: `*` stands for names, never for addresses.
+    fn covers_grant(&self, grant: &Self) -> bool {
+        self.covers(grant) && !(self.host == Host::Any && matches!(grant.host, Host::Range(_)))
+    }
+}
+
+/// An endpoint with its check spelled out, so that `x:443` and `x:443/tls` are one.
+fn normal(endpoint: &Endpoint, denial: bool) -> String {
+    if denial {
+        return endpoint.to_string();
+    }
+    Endpoint { check: Some(endpoint.effective_check()), ..endpoint.clone() }.to_string()
+}
+
+impl Resolved {
+    /// The address ranges that are endpoints, for which the session's network needs routes: none within another.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<IpNet> {
+        let endpoints = self.private.iter().map(|p| &p.endpoint).chain(&self.allow);
+        let ranges: Vec<IpNet> = endpoints
+            .filter_map(|e| match e.host {
+                Host::Range(range) => Some(range),
+                _ => None,
+            })
+            .collect();
+        IpNet::aggregate(&ranges)
+    }
+
+    /// Whether a user may open sessions. `groups` are the names of the user's groups. Root never may.
+    #[must_use]
+    pub fn may_open(&self, user: &str, uid: u32, groups: &[String]) -> bool {
+        uid != 0
+            && self.users.iter().any(|entry| match entry {
+                User::Name(name) => name == user,
+                User::Id(id) => *id == uid,
+                User::Group(name) => groups.contains(name),
+            })
+    }
+}
