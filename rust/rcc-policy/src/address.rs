@@ -26,8 +26,8 @@ const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
 }
 
 const fn v6(segments: [u16; 8], prefix: u8) -> Ipv6Net {
-    let [a, b, c, d, e, f, g, h] = segments;
-    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix)
+    let [s0, s1, s2, s3, s4, s5, s6, s7] = segments;
+    Ipv6Net::new_assert(Ipv6Addr::new(s0, s1, s2, s3, s4, s5, s6, s7), prefix)
 }
 
 /// Every IPv4 range that is not public. The first that holds an address names it, so narrower ones come first.
@@ -83,9 +83,9 @@ pub const NAMED_V6: &[Special<Ipv6Net>] = &[
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "multicast (RFC 4291)"),
 ];
 
-/// 2002::/16, whose next 32 bits are an IPv4 address.
+/// `2002::/16`, whose next 32 bits are an IPv4 address.
 pub const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
-/// 64:ff9b::/96, whose last 32 bits are an IPv4 address (RFC 6052).
+/// `64:ff9b::/96`, whose last 32 bits are an IPv4 address (RFC 6052).
 pub const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 /// What no endpoint may open, whatever the policy says: metadata services, with what lies beside them on the link.
@@ -135,13 +135,11 @@ fn public_v6(ip: Ipv6Addr, nat64: &[Ipv6Net]) -> Result<(), NotPublic> {
         return inside_nat64(ip, prefix.prefix_len())
             .map_or(Err(NotPublic { address: ip.into(), why: "no valid NAT64 address (RFC 6052)" }), public_v4);
     }
-    let s = ip.segments();
-    if s[..5] == [0; 5] && (s[5] == 0xffff || s[5] == 0) {
+    if is_mapped_or_compatible(ip) {
         return public_v4(low_v4(ip));
     }
     if SIX_TO_FOUR.contains(&ip) {
-        let [_, _, a, b, c, d, ..] = ip.octets();
-        return public_v4(Ipv4Addr::new(a, b, c, d));
+        return public_v4(octets_at(ip, [2, 3, 4, 5]));
     }
     if !PUBLIC_V6.contains(&ip) {
         return Err(NotPublic { address: ip.into(), why: "not global unicast (RFC 4291)" });
@@ -152,27 +150,37 @@ fn public_v6(ip: Ipv6Addr, nat64: &[Ipv6Net]) -> Result<(), NotPublic> {
     }
 }
 
+/// `::ffff:a.b.c.d` and the deprecated `::a.b.c.d` (RFC 4291, 2.5.5).
+fn is_mapped_or_compatible(ip: Ipv6Addr) -> bool {
+    matches!(ip.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, _, _])
+}
+
 fn low_v4(ip: Ipv6Addr) -> Ipv4Addr {
-    let [.., a, b, c, d] = ip.octets();
-    Ipv4Addr::new(a, b, c, d)
+    octets_at(ip, [12, 13, 14, 15])
+}
+
+/// The IPv4 address whose octets stand at these places, each below 16.
+fn octets_at(ip: Ipv6Addr, places: [usize; 4]) -> Ipv4Addr {
+    let octets = ip.octets();
+    Ipv4Addr::from(places.map(|place| octets.get(place).copied().unwrap_or_default()))
 }
 
 /// The IPv4 address in a NAT64 address, by the prefix's length (RFC 6052, 2.2); bits 64 to 71 must be zero.
 fn inside_nat64(ip: Ipv6Addr, prefix: u8) -> Option<Ipv4Addr> {
-    let o = ip.octets();
-    if prefix != 96 && o[8] != 0 {
+    let [_, _, _, _, _, _, _, _, eighth, ..] = ip.octets();
+    if prefix != 96 && eighth != 0 {
         return None;
     }
-    let [a, b, c, d] = match prefix {
-        32 => [o[4], o[5], o[6], o[7]],
-        40 => [o[5], o[6], o[7], o[9]],
-        48 => [o[6], o[7], o[9], o[10]],
-        56 => [o[7], o[9], o[10], o[11]],
-        64 => [o[9], o[10], o[11], o[12]],
-        96 => [o[12], o[13], o[14], o[15]],
+    let places = match prefix {
+        32 => [4, 5, 6, 7],
+        40 => [5, 6, 7, 9],
+        48 => [6, 7, 9, 10],
+        56 => [7, 9, 10, 11],
+        64 => [9, 10, 11, 12],
+        96 => [12, 13, 14, 15],
         _ => return None,
     };
-    Some(Ipv4Addr::new(a, b, c, d))
+    Some(octets_at(ip, places))
 }
 
 /// Whether two ranges share an address.
@@ -183,21 +191,22 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
 
 /// Whether all of a range is public.
 pub fn public_range(range: &IpNet) -> Result<(), NotPublic> {
-    let wrong = |net: IpNet, why| Err(NotPublic { address: net.addr(), why });
+    // The first address of the range that is not public.
+    let wrong = |net: IpNet, why| Err(NotPublic { address: net.addr().max(range.addr()), why });
     match range {
-        IpNet::V4(range) => match SPECIAL_V4.iter().find(|(net, _)| net.contains(range) || range.contains(net)) {
+        IpNet::V4(v4) => match SPECIAL_V4.iter().find(|(net, _)| net.contains(v4) || v4.contains(net)) {
             Some((net, why)) => wrong((*net).into(), why),
             None => Ok(()),
         },
-        IpNet::V6(range) => {
-            let hit = |(net, _): &&Special<Ipv6Net>| net.contains(range) || range.contains(net);
+        IpNet::V6(v6) => {
+            let hit = |(net, _): &&Special<Ipv6Net>| net.contains(v6) || v6.contains(net);
             if let Some((net, why)) = NAMED_V6.iter().chain(SPECIAL_V6).find(hit) {
                 return wrong((*net).into(), why);
             }
-            if SIX_TO_FOUR.contains(range) || range.contains(&SIX_TO_FOUR) {
+            if SIX_TO_FOUR.contains(v6) || v6.contains(&SIX_TO_FOUR) {
                 return wrong(SIX_TO_FOUR.into(), "6to4, which holds any IPv4 address (RFC 3056)");
             }
-            if PUBLIC_V6.contains(range) { Ok(()) } else { wrong((*range).into(), "not global unicast (RFC 4291)") }
+            if PUBLIC_V6.contains(v6) { Ok(()) } else { wrong(*range, "not global unicast (RFC 4291)") }
         }
     }
 }
@@ -213,9 +222,175 @@ pub fn embedded(ip: IpAddr, nat64: &[Ipv6Net]) -> Option<IpAddr> {
         return Some(low_v4(ip).into());
     }
     if SIX_TO_FOUR.contains(&ip) {
-        let [_, _, a, b, c, d, ..] = ip.octets();
-        return Some(Ipv4Addr::new(a, b, c, d).into());
+        return Some(octets_at(ip, [2, 3, 4, 5]).into());
     }
-    let s = ip.segments();
-    (s[..5] == [0; 5] && (s[5] == 0xffff || s[5] == 0) && s[6] != 0).then(|| low_v4(ip).into())
+    is_mapped_or_compatible(ip).then(|| low_v4(ip).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(text: &str, nat64: &[&str]) -> bool {
+        let nat64: Vec<Ipv6Net> = nat64.iter().map(|p| p.parse().unwrap()).collect();
+        public(text.parse().unwrap(), &nat64).is_ok()
+    }
+
+    #[test]
+    fn public_agrees_with_the_registries() {
+        // First and last address of each range that is not public, with its neighbours where those are.
+        let closed = [
+            "0.0.0.0",
+            "0.255.255.255",
+            "10.0.0.0",
+            "10.255.255.255",
+            "100.64.0.0",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.255.255",
+            "168.63.129.16",
+            "169.254.0.0",
+            "169.254.169.254",
+            "172.16.0.0",
+            "172.31.255.255",
+            "192.0.0.0",
+            "192.0.0.8",
+            "192.0.0.9",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.31.196.1",
+            "192.52.193.1",
+            "192.88.99.1",
+            "192.168.0.0",
+            "192.168.255.255",
+            "192.175.48.1",
+            "198.18.0.0",
+            "198.19.255.255",
+            "198.51.100.7",
+            "203.0.113.7",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.0",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "febf::1",
+            "fec0::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "ff02::fb",
+            "100::1",
+            "100:0:0:1::1",
+            "2001::1",
+            "2001:1::1",
+            "2001:2::1",
+            "2001:20::1",
+            "2001:1ff::1",
+            "2001:db8::1",
+            "3fff::1",
+            "3fff:fff::1",
+            "2620:4f:8000::1",
+            "5f00::1",
+            "4000::1",
+            "1fff::1",
+            "64:ff9b:1::1",
+            "8000::1",
+        ];
+        let open = [
+            "1.0.0.0",
+            "9.255.255.255",
+            "11.0.0.0",
+            "100.63.255.255",
+            "100.128.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "168.63.129.15",
+            "168.63.129.17",
+            "169.253.255.255",
+            "169.255.0.0",
+            "172.15.255.255",
+            "172.32.0.0",
+            "192.0.1.0",
+            "192.167.255.255",
+            "192.169.0.0",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "2000::1",
+            "2001:200::1",
+            "2001:db7::1",
+            "2001:db9::1",
+            "2606:4700::1111",
+            "2a00:1450::1",
+            "3ffe::1",
+            "3fff:1000::1",
+        ];
+        for ip in closed {
+            assert!(!judge(ip, &[]), "{ip}");
+        }
+        for ip in open {
+            assert!(judge(ip, &[]), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_wrapped_address_is_judged_by_its_inside() {
+        let wraps: [fn(&str) -> String; 3] =
+            [|inner| format!("::ffff:{inner}"), |inner| format!("::{inner}"), |inner| format!("64:ff9b::{inner}")];
+        for wrap in wraps {
+            for inner in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "168.63.129.16", "0.0.0.0", "255.255.255.255"] {
+                assert!(!judge(&wrap(inner), &[]), "{}", wrap(inner));
+            }
+            assert!(judge(&wrap("1.1.1.1"), &[]), "{}", wrap("1.1.1.1"));
+        }
+        assert!(!judge("2002:7f00:1::", &[]));
+        assert!(!judge("2002:a9fe:a9fe::1", &[]));
+        assert!(judge("2002:101:101::1", &[]));
+    }
+
+    #[test]
+    fn given_nat64_prefixes_of_every_length() {
+        // RFC 6052, 2.4: the examples' places, with 1.2.3.4 and 10.2.3.4 inside.
+        for (prefix, open, closed) in [
+            ("2600:db8::/32", "2600:db8:102:304::", "2600:db8:a02:304::"),
+            ("2600:db8:100::/40", "2600:db8:101:203:4::", "2600:db8:10a:203:4::"),
+            ("2600:db8:122::/48", "2600:db8:122:102:3:400::", "2600:db8:122:a02:3:400::"),
+            ("2600:db8:122:300::/56", "2600:db8:122:301:2:304::", "2600:db8:122:30a:2:304::"),
+            ("2600:db8:122:344::/64", "2600:db8:122:344:1:203:400:0", "2600:db8:122:344:a:203:400:0"),
+            ("2600:db8:122:344::/96", "2600:db8:122:344::1.2.3.4", "2600:db8:122:344::10.2.3.4"),
+            ("fd64::/96", "fd64::1.2.3.4", "fd64::10.2.3.4"),
+            ("64:ff9b:1::/96", "64:ff9b:1::1.2.3.4", "64:ff9b:1::10.2.3.4"),
+        ] {
+            assert!(judge(open, &[prefix]), "{open}");
+            assert!(!judge(closed, &[prefix]), "{closed}");
+        }
+        // A prefix can't make loopback, link-local or metadata public, nor is another length than RFC 6052's believed.
+        for (prefix, ip) in [
+            ("::/96", "::1"),
+            ("fe80::/96", "fe80::1.2.3.4"),
+            ("fd00:ec2::/96", "fd00:ec2::254"),
+            ("fd00::/8", "fd00::101:101"),
+        ] {
+            assert!(!judge(ip, &[prefix]), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_public_if_all_of_it_is() {
+        let range = |text: &str| public_range(&text.parse().unwrap()).is_ok();
+        assert!(range("1.1.1.0/24") && range("8.0.0.0/8") && range("2606:4700::/32") && range("1.1.1.1/32"));
+        for text in [
+            "0.0.0.0/0",
+            "8.0.0.0/5",
+            "10.1.0.0/16",
+            "::/0",
+            "2000::/3",
+            "2002:101:101::/48",
+            "64:ff9b::/96",
+            "::1.1.1.1/128",
+        ] {
+            assert!(!range(text), "{text}");
+        }
+    }
 }

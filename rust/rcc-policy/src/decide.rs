@@ -2,7 +2,7 @@
 //! and a denial wins over everything.
 
 use crate::address::{self, NotPublic};
-use crate::endpoint::{Endpoint, Host, Ranges};
+use crate::endpoint::{Endpoint, Host, Private, Ranges};
 use crate::name::HostName;
 use crate::resolve::Resolved;
 use ipnet::{IpNet, Ipv6Net};
@@ -157,8 +157,8 @@ fn rank(endpoint: &Endpoint) -> (Reverse<usize>, u8) {
 }
 
 impl Resolved {
-    /// Whether the agent may connect to a name or address on a port. Where several entries allow it, a `private` one
-    /// decides before the others, then the most specific host, then the strictest check.
+    /// Whether the agent may connect to a name or address on a port. Where several entries allow it, the one with the most
+    /// specific host decides, then `private` before `allow`, then the strictest check.
     #[must_use]
     pub fn decide(&self, target: Target<'_>, port: u16) -> Decision {
         let deny = |reason, rule| Decision::Deny { reason, rule };
@@ -175,8 +175,13 @@ impl Resolved {
         {
             return deny(DenyReason::CredentialUpstream, Some(endpoint.to_string()));
         }
-        let private: Vec<_> = self.private.iter().filter(|p| names(&p.endpoint.host) && p.endpoint.on(port)).collect();
-        if let Some(first) = private.iter().min_by_key(|p| rank(&p.endpoint)) {
+        let private = self.private.iter().filter(|p| names(&p.endpoint.host) && p.endpoint.on(port));
+        let private: Vec<&Private> = private.collect();
+        let best = private.iter().min_by_key(|p| rank(&p.endpoint));
+        let public = self.allow.iter().filter(|e| names(&e.host) && e.on(port)).min_by_key(|e| rank(e));
+        if let Some(first) = best
+            && public.is_none_or(|entry| rank(&first.endpoint).0 <= rank(entry).0)
+        {
             // Entries for the same host with other ranges (IPv4 and IPv6, say) add up; broader ones don't.
             let same = private.iter().filter(|p| p.endpoint.host == first.endpoint.host);
             let mut ranges: Vec<IpNet> = same.map(|p| p.via).collect();
@@ -185,7 +190,7 @@ impl Resolved {
             let check = first.endpoint.effective_check();
             return Decision::Allow { check, rule: first.to_string(), private: Some(Ranges(ranges)) };
         }
-        if let Some(entry) = self.allow.iter().filter(|e| names(&e.host) && e.on(port)).min_by_key(|e| rank(e)) {
+        if let Some(entry) = public {
             return Decision::Allow { check: entry.effective_check(), rule: entry.to_string(), private: None };
         }
         let other = self.private.iter().map(|p| &p.endpoint).chain(&self.allow).find(|e| names(&e.host));

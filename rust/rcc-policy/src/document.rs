@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// The longest text that is read, in bytes: far more than any person writes.
-const MAX_TEXT: usize = 1 << 20;
+const MAX_TEXT: usize = 256 << 10;
 /// The most problems that are told of one text.
 const MAX_PROBLEMS: usize = 50;
 
@@ -35,11 +35,15 @@ impl<'a> Reader<'a> {
             self.problem(Code::POLICY_SYNTAX, 0..0, what, "write wildcards or ranges instead of long lists");
             return DeTable::new();
         }
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
+        let (table, mut errors) = DeTable::parse_recoverable(self.text);
+        // After a first mistake in the notation the parser's further ones, and all that we could say of the values, are
+        // mostly its echo: an unclosed list swallows the lines below.
+        errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+        if let Some(error) = errors.first() {
             let what = error.message().lines().next().unwrap_or("not valid TOML").trim().to_owned();
             let remedy = "correct the line; https://toml.io has the notation";
             self.problem(Code::POLICY_SYNTAX, error.span().unwrap_or(0..0), what, remedy);
+            return DeTable::new();
         }
         table.into_inner()
     }
@@ -126,7 +130,7 @@ impl<'a> Reader<'a> {
             return Vec::new();
         };
         let mut all = Vec::new();
-        for element in array.iter() {
+        for element in array {
             match element.get_ref().as_str() {
                 Some(text) => all.push((text.to_owned(), element.span())),
                 None => self.wrong_type(element, key, "a list of strings", &format!("write `{key} = {example}`")),

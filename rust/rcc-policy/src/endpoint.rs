@@ -202,6 +202,9 @@ const FORM: &str = "write `name:443`, `*.name:443`, `192.0.2.0/24:443`, `[2001:d
 
 /// The endpoints in one entry (one for each port of its list).
 pub(crate) fn parse_entry(text: &str, place: Place) -> Result<Vec<Endpoint>, BadEndpoint> {
+    if place != Place::Private && text.split_whitespace().any(|word| word == "via") {
+        return Err(BadEndpoint::new("an endpoint with `via` is a private one", "put it into `private`"));
+    }
     let (host, ports, check) = split(text)?;
     let check = match check {
         None => None,
@@ -237,8 +240,11 @@ pub(crate) fn parse_private(text: &str) -> Result<Vec<Private>, BadEndpoint> {
         (Some("via"), Some(range), None) => Some(parse_range(range).ok_or_else(|| {
             BadEndpoint::new(format!("`{range}` is not an address range"), "write a range such as `10.20.0.0/16`")
         })??),
-        _ => return Err(BadEndpoint::new(format!("`{text}` is not a private endpoint"), form)),
+        _ => return Err(BadEndpoint::new("behind the endpoint there must be `via` and one range", form)),
     };
+    if endpoint.starts_with('@') {
+        return Err(BadEndpoint::new("a set has no range of its own", form));
+    }
     let endpoints = parse_entry(endpoint, Place::Private)?;
     endpoints
         .into_iter()
@@ -370,12 +376,21 @@ fn allowed_here(host: &Host, place: Place) -> Result<(), BadEndpoint> {
         Host::Range(range) if place != Place::Private => address::public_range(range).map_err(|e| {
             let remedy =
                 "what is not public goes into `private`, by root's word; loopback, link-local and metadata nowhere";
-            BadEndpoint::new(
-                format!("`{range}` holds addresses that are not public: {} is {}", e.address, e.why),
-                remedy,
-            )
+            let what = if range.prefix_len() == range.max_prefix_len() {
+                format!("{host} is not public, but {}", e.why)
+            } else {
+                format!("{host} holds addresses that are not public: {} is {}", e.address, e.why)
+            };
+            BadEndpoint::new(what, remedy)
         }),
         Host::Range(_) => Ok(()),
+        Host::Name(name) if place != Place::Private && name.is_single_label() => {
+            reserved(name)?;
+            let remedy = format!(
+                "write the name in full; for a machine of an own network, `{name}:443 via 10.20.0.0/16` in `private`"
+            );
+            Err(BadEndpoint::new(format!("`{name}` has no dot, and no public name is like that"), remedy))
+        }
         Host::Name(name) => reserved(name),
         Host::Below(parent) => {
             reserved(parent)?;
@@ -409,6 +424,10 @@ fn public_suffix(parent: &HostName, place: Place) -> Result<(), BadEndpoint> {
     let Some(suffix) = psl::suffix(parent.as_str().as_bytes()) else { return Ok(()) };
     if suffix.as_bytes() != parent.as_str().as_bytes() || (place == Place::Private && !suffix.is_known()) {
         return Ok(());
+    }
+    if !suffix.is_known() {
+        let remedy = format!("for names of an own network, write `*.{parent}:443 via 10.20.0.0/16` in `private`");
+        return Err(BadEndpoint::new(format!("`{parent}` is no public top-level domain"), remedy));
     }
     let what = format!("anyone can get a name below `{parent}`, so `*.{parent}` would be everyone's");
     Err(BadEndpoint::new(what, format!("name the part that you mean: `*.example.{parent}:443`")))

@@ -11,8 +11,8 @@ pub struct Fingerprint(u64);
 impl Fingerprint {
     /// The fingerprint of a rendering.
     pub(crate) fn of(rendering: &str) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(rendering.as_bytes()));
-        Self(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+        let digest = <[u8; 32]>::from(Sha256::digest(rendering.as_bytes()));
+        Self(digest.iter().take(8).fold(0, |bits, byte| bits << 8 | u64::from(*byte)))
     }
 
     /// The fingerprint in 16 hex digits, as [`fmt::Display`] writes it.

@@ -23,6 +23,12 @@
 //! | `@set` | all but `private` | a named set, see [`SETS`] |
 //! | `name:443 via 10.20.0.0/16` | `private` | the name, whose addresses must then lie in that range |
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)
+)]
+#![forbid(unsafe_code)]
+
 pub mod address;
 mod decide;
 mod document;

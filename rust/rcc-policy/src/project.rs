@@ -25,8 +25,8 @@ pub fn parse_project(text: &str, origin: &str) -> Result<ProjectRequest, Vec<Pro
     let mut reader = Reader::new(text, origin, Some(Code::PROJECT_RCC_TOML));
     let table = reader.table();
     reader.known(&table, "", &["allow", "protect", "toolchain"]);
-    let mut request = ProjectRequest::default();
-    request.allow = endpoints(&mut reader, &table, "allow", Place::Allow).into_iter().map(|(e, _)| e).collect();
+    let allow = endpoints(&mut reader, &table, "allow", Place::Allow).into_iter().map(|(e, _)| e).collect();
+    let mut request = ProjectRequest { allow, ..ProjectRequest::default() };
     if let Some(section) = reader.section(&table, "protect") {
         reader.known(section, "protect", &["read_only"]);
         let paths = reader.strings(section, "read_only", "[\"Makefile\"]");

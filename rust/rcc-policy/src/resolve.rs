@@ -3,7 +3,7 @@
 use crate::decide::Check;
 use crate::endpoint::{BadEndpoint, Endpoint, Host, Place, Private, Ranges, parse_entry, parse_private};
 use crate::fingerprint::Fingerprint;
-use crate::limits::{Limits, Protect};
+use crate::limits::{Limits, Protect, Unenforceable};
 use crate::name::HostName;
 use crate::policy::{Policy, User, entry};
 use crate::way_out::{Resolvers, UpstreamProxy};
@@ -109,43 +109,40 @@ impl Policy {
         Fingerprint::of(&self.canonical())
     }
 
-    /// Every value in one form, a line each; the first line names the form itself.
+    /// Every value in one form, `key length:value` a line; the first line names the form itself. The length stands there
+    /// so that no value can pass for two.
     fn canonical(&self) -> String {
-        let mut out = String::from("rcc policy 1\n");
-        let mut line = |key: &str, value: &dyn fmt::Debug| {
-            // Debug quotes and escapes strings, so that no value can pass for two.
-            out.push_str(&format!("{key} {value:?}\n"));
-        };
-        let mut list = |key: &str, values: &mut dyn Iterator<Item = String>| values.for_each(|v| line(key, &v));
-        let lists = [("allow", &self.allow), ("may_allow", &self.may_allow), ("deny", &self.deny)];
-        for (key, endpoints) in lists {
-            list(key, &mut endpoints.iter().map(|e| normal(e, key == "deny")));
+        let mut lines = vec![String::from("rcc policy 1")];
+        let mut line = |key: &str, value: String| lines.push(format!("{key} {}:{value}", value.len()));
+        for (key, endpoints) in [("allow", &self.allow), ("may_allow", &self.may_allow), ("deny", &self.deny)] {
+            canonical_list(endpoints.iter().map(normal), |v| line(key, v));
         }
-        list("private", &mut self.private.iter().map(|p| format!("{} via {}", normal(&p.endpoint, false), p.via)));
-        list("users", &mut self.users.iter().map(ToString::to_string));
+        let private = self.private.iter().map(|p| format!("{} via {}", normal(&p.endpoint), p.via));
+        canonical_list(private, |v| line("private", v));
+        canonical_list(self.users.iter().map(ToString::to_string), |v| line("users", v));
         match &self.resolvers {
-            Resolvers::System => line("resolvers", &"system"),
+            Resolvers::System => line("resolvers", "system".into()),
             // Their order is that in which they are asked, so it counts.
-            Resolvers::Given(given) => given.iter().for_each(|r| line("resolver", &r.to_string())),
+            Resolvers::Given(given) => given.iter().for_each(|r| line("resolver", r.to_string())),
         }
         if let Some(proxy) = &self.upstream_proxy {
-            line("upstream_proxy", &(proxy.to_string(), proxy.via.map(|v| v.to_string()), &proxy.credentials_file));
+            line("proxy", proxy.to_string());
+            proxy.via.iter().for_each(|range| line("proxy.via", range.to_string()));
+            proxy.credentials_file.iter().for_each(|path| line("proxy.credentials_file", path.clone()));
         }
-        if let Some(path) = &self.ca_bundle {
-            line("ca_bundle", path);
-        }
-        self.fake_ip.iter().for_each(|range| line("fake_ip", &range.to_string()));
+        self.ca_bundle.iter().for_each(|path| line("ca_bundle", path.clone()));
+        self.fake_ip.iter().for_each(|range| line("fake_ip", range.to_string()));
         for c in &self.credentials {
-            let private = c.private.as_ref().map(ToString::to_string);
-            line("credentials", &(&c.name, c.upstream.as_str(), c.port, private, &c.key_file));
+            line("credentials", format!("{} {}:{}", c.name, c.upstream, c.port));
+            c.private.iter().for_each(|ranges| line("credentials.via", ranges.to_string()));
+            c.key_file.iter().for_each(|path| line("credentials.key_file", path.clone()));
         }
-        let l = &self.limits;
-        line("memory", &l.memory.to_string());
-        line("cpus", &l.cpus.to_string());
-        let unenforceable = matches!(l.unenforceable, crate::limits::Unenforceable::Refuse);
-        line("limits", &(l.pids, l.core, l.sessions, l.connections, l.names, unenforceable));
-        self.protect.read_only.iter().for_each(|path| line("read_only", path));
-        out
+        let Limits { memory, pids, cpus, core, sessions, connections, names, unenforceable } = &self.limits;
+        let refuse = *unenforceable == Unenforceable::Refuse;
+        let limits = format!("{memory} {pids} {cpus} {core} {sessions} {connections} {names} {refuse}");
+        line("limits", limits);
+        self.protect.read_only.iter().for_each(|path| line("read_only", path.clone()));
+        lines.join("\n")
     }
 
     /// Who may open sessions, before one exists.
@@ -158,6 +155,18 @@ impl Policy {
     #[must_use]
     pub fn may_allow(&self) -> &[Endpoint] {
         &self.may_allow
+    }
+
+    /// The ports on which the gateway may have to reach public addresses: what the firewall opens beside `private`, the
+    /// resolvers and the proxy. Grants can't add to them, since `may_allow` is among them. Sorted.
+    #[must_use]
+    pub fn public_ports(&self) -> Vec<u16> {
+        let listed = self.allow.iter().chain(&self.may_allow).filter_map(|e| e.port);
+        let upstream = self.credentials.iter().filter(|c| c.private.is_none()).map(|c| c.port);
+        let mut ports: Vec<u16> = listed.chain(upstream).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     /// The policy with a person's grants (in the notation of endpoints). Every grant must be covered by `may_allow` and
@@ -244,11 +253,16 @@ impl Endpoint {
 }
 
 /// An endpoint with its check spelled out, so that `x:443` and `x:443/tls` are one.
-fn normal(endpoint: &Endpoint, denial: bool) -> String {
-    if denial {
-        return endpoint.to_string();
-    }
-    Endpoint { check: Some(endpoint.effective_check()), ..endpoint.clone() }.to_string()
+fn normal(endpoint: &Endpoint) -> String {
+    let check = endpoint.port.map(|_| endpoint.effective_check());
+    Endpoint { check, ..endpoint.clone() }.to_string()
+}
+
+fn canonical_list(values: impl Iterator<Item = String>, line: impl FnMut(String)) {
+    let mut values: Vec<String> = values.collect();
+    values.sort_unstable();
+    values.dedup();
+    values.into_iter().for_each(line);
 }
 
 impl Resolved {

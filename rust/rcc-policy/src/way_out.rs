@@ -165,15 +165,14 @@ const PROXY: &str = "write `upstream_proxy = \"http://proxy.corp.example:3128\"`
 pub(crate) fn read_proxy(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option<UpstreamProxy> {
     let value = table.get("upstream_proxy")?;
     let empty = DeTable::new();
-    let (url, span, keys) = if let Some(url) = value.get_ref().as_str() {
-        (url.to_owned(), value.span(), &empty)
+    let (url, keys) = if let Some(url) = value.get_ref().as_str() {
+        (Some((url.to_owned(), value.span())), &empty)
     } else if let Some(keys) = value.get_ref().as_table() {
         reader.known(keys, "upstream_proxy", &["url", "via", "credentials_file"]);
         if !keys.contains_key("url") {
             reader.problem(Code::POLICY_BAD_VALUE, value.span(), "`upstream_proxy` has no `url`", PROXY);
         }
-        let (url, span) = reader.string(keys, "url", "\"http://proxy.corp.example:3128\"")?;
-        (url, span, keys)
+        (reader.string(keys, "url", "\"http://proxy.corp.example:3128\""), keys)
     } else {
         reader.wrong_type(value, "upstream_proxy", "a string or a table", PROXY);
         return None;
@@ -194,6 +193,7 @@ pub(crate) fn read_proxy(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Option
         }
     });
     let credentials_file = read_path(reader, keys, "credentials_file", "\"/etc/rcc/proxy\"");
+    let (url, span) = url?;
     match parse_proxy(&url) {
         Ok((tls, host, port)) => Some(UpstreamProxy { tls, host, port, via, credentials_file }),
         Err(e) => {
