@@ -1,1 +1,29 @@
-//! Not written yet.
+//! A small internet in network namespaces, for the tests, benches and the demo of rcc.
+//!
+//! A *world* is a host with a LAN, and behind it everybody else: resolvers, web and ssh servers with certificates, a
+//! metadata service, the model's API. [`map`] is its table of names and addresses. `rcc-world run -- CMD` makes one around
+//! a command; [`World`] is what the command sees of it; [`inside`] runs a test in a world of its own.
+//!
+//! Invariant: a world has no way out. Its namespaces are joined to each other and to nothing else.
+
+pub mod description;
+pub mod dns;
+pub mod hostservices;
+pub mod http;
+mod inside;
+pub mod internet;
+mod links;
+pub mod map;
+pub mod model;
+pub mod routes;
+pub mod runner;
+pub mod servers;
+pub mod tls;
+pub mod token;
+pub mod wire;
+pub mod witness;
+
+mod view;
+
+pub use inside::{Setup, inside, inside_with, reexec};
+pub use view::World;
