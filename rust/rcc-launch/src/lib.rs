@@ -1,1 +1,3 @@
-//! Not written yet.
+//! Launching a session.
+
+pub mod agent;
