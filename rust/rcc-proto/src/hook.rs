@@ -40,14 +40,28 @@ pub enum ToHook {
 pub struct HookSpec {
     /// Every mount of the container that comes from the host.
     pub mounts: Vec<MountCheck>,
-    /// Mount points inside that may exist beside those, all of them file systems of the kernel's own (proc, tmpfs, …).
-    pub virtual_mounts: Vec<PathBuf>,
+    /// Mount points of the host's own below the read-only ones; they come along, and are made read-only with them.
+    pub submounts: Vec<PathBuf>,
+    /// Where the project is inside; `protected` is looked up below it.
+    pub project: PathBuf,
+    /// Places in the project that the hook covers, in this order.
+    pub protected: Vec<Protected>,
     /// Address ranges besides the stand-in range that are routed to the gateway.
     pub ranges: Vec<String>,
     /// Inotify instances that the container's user namespace may have.
     pub inotify_instances: u32,
     /// Inotify watches that it may have.
     pub inotify_watches: u32,
+}
+
+/// A place in the project that the agent may not replace, or not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protected {
+    /// The place, relative to the project; looked up without following any link.
+    pub path: PathBuf,
+    /// The copy in the session's folder that is mounted on it read-only; without one, the place is mounted on itself,
+    /// writable as before, so that it can't be renamed away.
+    pub copy: Option<PathBuf>,
 }
 
 /// A mount from the host, as opened by the launcher.

@@ -25,7 +25,7 @@ mod hook;
 mod secret;
 mod version;
 
-pub use hook::{FromHook, HookSpec, MountCheck, ToHook, WallLimits};
+pub use hook::{FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
 pub use secret::Secret;
 pub use version::{TooFar, VERSION, Version};
 

@@ -1,2 +1,60 @@
-//! Not written yet.
-fn main() {}
+//! The `rcc` command. Flags become a validated request before anything happens; problems are printed and mapped to an
+//! exit code here and nowhere else.
+
+mod commands;
+mod prepare;
+
+use clap::{Parser, Subcommand};
+use rcc_report::{EXIT_REFUSED, Problem};
+use std::process::ExitCode;
+
+/// Runs AI coding agents at full speed without trusting them: the agent can change one project, reach the hosts that a
+/// policy names, and can loosen neither.
+#[derive(Parser)]
+#[command(name = "rcc", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  the agent's own, or 128 + N when signal N ended it
+  2    the command line is wrong
+  124  rcc ended the session: the gateway went away, or a protected file appeared
+  125  nothing was started; the problem has a code RCC-NNN and a remedy
+  126  the program inside can't be run        127  it was not found inside";
+
+#[derive(Subcommand)]
+enum Command {
+    Claude(commands::claude::ClaudeArgs),
+    Shell(commands::shell::ShellArgs),
+    Run(commands::run::RunArgs),
+    Plan(commands::plan::PlanArgs),
+}
+
+/// What a command ended with; more than one problem where a file has several.
+type Done = Result<u8, Vec<Problem>>;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Claude(args) => commands::claude::run(args),
+        Command::Shell(args) => commands::shell::run(args),
+        Command::Run(args) => commands::run::run(args),
+        Command::Plan(args) => commands::plan::run(args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(problems) => {
+            say(&problems);
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
+}
+
+/// Tells a person; standard output is for data.
+fn say(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("rcc: {problem}");
+    }
+}

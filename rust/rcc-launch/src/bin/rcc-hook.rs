@@ -1,0 +1,46 @@
+//! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init CMD…`
+//! the container's first process. Not for people.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_ref().and_then(|a| a.to_str()) {
+        Some("hook") => match arguments.next() {
+            Some(socket) => hook(Path::new(&socket)),
+            None => usage(),
+        },
+        Some("init") => init(arguments.collect()),
+        _ => usage(),
+    }
+}
+
+fn hook(socket: &Path) -> ExitCode {
+    match rcc_launch::hook::run(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init(command: Vec<OsString>) -> ExitCode {
+    // An argument can't hold a zero byte, so none is lost here.
+    let command: Vec<CString> = command.into_iter().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
+    match rcc_launch::init::run(&command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("rcc: {error}");
+            ExitCode::from(rcc_report::EXIT_REFUSED)
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: rcc-hook hook SOCKET | rcc-hook init COMMAND…");
+    ExitCode::from(rcc_report::EXIT_USAGE)
+}

@@ -1,0 +1,126 @@
+//! A session's own folder in the person's runtime folder: where neither the agent nor the project can write. A lock
+//! tells whether its launcher lives; what a dead one left is taken away at the next start.
+
+use crate::home::disk_problem;
+use crate::machine::Machine;
+use crate::spec::{ContainerSpec, Places};
+use nix::fcntl::{Flock, FlockArg};
+use rcc_report::{Code, Problem};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A live session's folder; removed when dropped.
+pub struct Folder {
+    /// The places in it.
+    pub places: Places,
+    lock: Option<Flock<File>>,
+}
+
+/// Where all sessions' folders are.
+#[must_use]
+pub fn sessions(machine: &Machine) -> PathBuf {
+    machine.runtime_dir.join("rcc/sessions")
+}
+
+impl Folder {
+    /// Makes the folder of session `id`, locked, with the project's path in it for others to see.
+    pub fn create(machine: &Machine, id: &str, project: &Path) -> Result<Self, Problem> {
+        let all = sessions(machine);
+        let failed = |e: io::Error| disk_problem(&all, &e);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
+        let folder = all.join(id);
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
+        let places = Places { folder };
+        let lock = locked(&places.folder).map_err(failed)?;
+        let this = Self { places, lock };
+        fs::write(this.places.folder.join("project"), project.as_os_str().as_bytes()).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// Writes a file in the folder, for this user alone.
+    pub fn write(&self, path: &Path, text: &[u8]) -> Result<(), Problem> {
+        write_new(path, text, 0o600).map_err(|e| disk_problem(path, &e))
+    }
+
+    /// Takes the folder away while its name is still locked.
+    fn remove(&mut self) {
+        remove_tree(&self.places.folder);
+        self.lock = None;
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Writes a new file.
+pub fn write_new(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text)
+}
+
+fn locked(folder: &Path) -> io::Result<Option<Flock<File>>> {
+    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(e.into()),
+    }
+}
+
+/// The protected copies are read-only folders; they are made writable to be removed.
+fn remove_tree(folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// Projects of the sessions that live, and the ids of those whose launcher died.
+pub struct Others {
+    /// Real paths.
+    pub live: Vec<PathBuf>,
+    /// Folder names.
+    pub dead: Vec<String>,
+}
+
+/// Looks at the other sessions of this person.
+#[must_use]
+pub fn others(machine: &Machine) -> Others {
+    let mut others = Others { live: Vec::new(), dead: Vec::new() };
+    for entry in fs::read_dir(sessions(machine)).into_iter().flatten().flatten() {
+        match locked(&entry.path()) {
+            Ok(Some(_)) => others.dead.push(entry.file_name().to_string_lossy().into_owned()),
+            _ => {
+                if let Ok(path) = fs::read(entry.path().join("project")) {
+                    others.live.push(PathBuf::from(std::ffi::OsString::from_vec(path)));
+                }
+            }
+        }
+    }
+    others
+}
+
+/// Takes away what a dead session left: its container in Podman's books, and its folder.
+pub fn sweep(machine: &Machine, id: &str, storage: &ContainerSpec) {
+    let folder = sessions(machine).join(id);
+    // Taken while sweeping, so that two starts do not sweep the same.
+    let Ok(Some(_lock)) = locked(&folder) else { return };
+    crate::podman::remove(machine, storage, &format!("rcc-{id}"));
+    remove_tree(&folder);
+}
+
+/// Refuses a project that lies within another live one, or around it.
+pub fn no_overlap(project: &Path, live: &[PathBuf]) -> Result<(), Problem> {
+    match live.iter().find(|other| crate::project::nested(project, other)) {
+        None => Ok(()),
+        Some(other) => Err(Problem::new(
+            Code::PROJECT_IN_USE,
+            project.display().to_string(),
+            format!("a session is live in {}, and one lies within the other", other.display()),
+            "end that session, or work in the same folder",
+        )),
+    }
+}

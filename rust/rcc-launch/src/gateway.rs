@@ -1,0 +1,129 @@
+//! The launcher's side of the conversation with the gateway. The connection is the session: dropping it ends it.
+
+use crate::packet;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, ToGateway, VERSION};
+use rcc_report::{Code, Problem};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// How long the gateway may take for an answer, in seconds.
+const PATIENCE: i64 = 15;
+
+/// An open session.
+pub struct Gateway {
+    connection: OwnedFd,
+    /// What the gateway said of it.
+    pub opened: Opened,
+}
+
+impl Gateway {
+    /// Opens a session.
+    pub fn open(open: Open) -> Result<Self, Problem> {
+        let connection = call().map_err(|e| absent(&e))?;
+        genuine(&connection)?;
+        setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
+        packet::send(&connection, &ToGateway::Open(open), &[]).map_err(|e| lost(&e))?;
+        let opened = match answer(&connection)? {
+            FromGateway::Opened(opened) => opened,
+            other => return Err(unexpected(other)),
+        };
+        VERSION.agree(opened.version).map_err(|far| {
+            Problem::new(
+                Code::GATEWAY_VERSION,
+                GATEWAY_SOCKET,
+                far.to_string(),
+                "update the older of the two: the gateway by `sudo rcc setup`, this launcher by the way you got it",
+            )
+        })?;
+        if opened.session.len() != 16 || !opened.session.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(unexpected(FromGateway::Opened(opened)));
+        }
+        Ok(Self { connection, opened })
+    }
+
+    /// Hands the listening sockets over.
+    pub fn listen(&self, sockets: &[OwnedFd]) -> Result<(), Problem> {
+        if sockets.len() != LISTEN_SOCKETS {
+            let what = format!("the hook gave {} sockets", sockets.len());
+            return Err(Problem::new(Code::SESSION_HOOK, "hook", what, "start the session again"));
+        }
+        let raw: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
+        packet::send(&self.connection, &ToGateway::Listen, &raw).map_err(|e| lost(&e))?;
+        match answer(&self.connection)? {
+            FromGateway::Listening => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What the gateway says unasked, when the connection is readable: why it ends the session.
+    #[must_use]
+    pub fn farewell(&self) -> Problem {
+        match answer(&self.connection) {
+            Ok(FromGateway::Closing { problem }) | Err(problem) => problem,
+            Ok(other) => unexpected(other),
+        }
+    }
+}
+
+impl AsFd for Gateway {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+fn call() -> nix::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
+    Ok(socket)
+}
+
+/// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
+fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
+    let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
+    let user = nix::unistd::User::from_name(GATEWAY_USER).ok().flatten();
+    if peer == 0 || user.is_some_and(|u| u.uid.as_raw() == peer) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::GATEWAY_IMPOSTOR,
+        GATEWAY_SOCKET,
+        format!("the program that listens there runs as user id {peer}, not as {GATEWAY_USER}"),
+        "find out what it is: sudo ss -xlp | grep rcc",
+    ))
+}
+
+fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
+    match packet::receive(connection) {
+        Ok(Some((FromGateway::Refused { problem }, _))) => Err(problem),
+        Ok(Some((message, _))) => Ok(message),
+        Ok(None) => Err(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+        Err(e) => Err(lost(&e)),
+    }
+}
+
+fn absent(error: &nix::Error) -> Problem {
+    Problem::new(
+        Code::GATEWAY_ABSENT,
+        GATEWAY_SOCKET,
+        format!("no gateway answers there: {}", error.desc()),
+        "install and start it: sudo rcc setup\nto try rcc without installing anything: cargo xtask demo",
+    )
+}
+
+fn lost(error: &io::Error) -> Problem {
+    Problem::new(Code::GATEWAY_LOST, GATEWAY_SOCKET, format!("the gateway went away: {error}"), "look at its log, and start the session again")
+}
+
+fn unexpected(message: FromGateway) -> Problem {
+    let kind = match message {
+        FromGateway::Opened(_) => "opened",
+        FromGateway::Listening => "listening",
+        FromGateway::Refused { .. } => "refused",
+        FromGateway::Closing { .. } => "closing",
+    };
+    Problem::new(Code::GATEWAY_PROTOCOL, GATEWAY_SOCKET, format!("an unexpected `{kind}`"), "update rcc and the gateway to one version")
+}

@@ -1,0 +1,60 @@
+//! Calling Podman: by its absolute path, with an environment made from nothing and no configuration but rcc's.
+
+use crate::machine::{CgroupManager, Machine};
+use crate::spec::{ContainerSpec, arguments, storage_arguments};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Podman's whole configuration. No mounts, hooks, environment or runtime flags of the machine's or the person's.
+pub const CONTAINERS_CONF: &str = "\
+[containers]\n\
+default_sysctls = []\n\
+env = []\n\
+volumes = []\n\
+[engine]\n\
+runtime = \"crun\"\n\
+events_logger = \"none\"\n";
+
+/// The storage's configuration; places are given as arguments. Nothing is ever stored: there is no image.
+pub const STORAGE_CONF: &str = "[storage]\ndriver = \"vfs\"\n";
+
+/// The variables that Podman gets, and no others.
+#[must_use]
+pub fn environment(spec: &ContainerSpec, machine: &Machine) -> Vec<(&'static str, String)> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut all = vec![
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/run/wrappers/bin:/run/current-system/sw/bin".to_owned()),
+        // Not the person's: Podman would read ~/.config/containers.
+        ("HOME", text(&spec.storage)),
+        ("XDG_RUNTIME_DIR", text(&machine.runtime_dir)),
+        ("CONTAINERS_CONF", text(&spec.places.containers_conf())),
+        ("CONTAINERS_STORAGE_CONF", text(&spec.places.storage_conf())),
+        ("LANG", "C.UTF-8".to_owned()),
+    ];
+    if machine.cgroup_manager == CgroupManager::Systemd {
+        all.push(("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", text(&machine.runtime_dir.join("bus")))));
+    }
+    all
+}
+
+/// `podman run …`
+#[must_use]
+pub fn run(spec: &ContainerSpec, machine: &Machine) -> Command {
+    let mut command = Command::new(&machine.podman);
+    command.args(arguments(spec, machine)).env_clear().envs(environment(spec, machine)).current_dir("/");
+    command
+}
+
+/// Removes a container that may be left; there is nobody to tell if it was not.
+pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str) {
+    let _ = Command::new(&machine.podman)
+        .args(storage_arguments(spec))
+        .args(["--events-backend=none", "--log-level=error", "rm", "--force", "--ignore", "--time=0", name])
+        .env_clear()
+        .envs(environment(spec, machine).into_iter().filter(|(name, _)| !name.starts_with("CONTAINERS_")))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}

@@ -1,0 +1,241 @@
+//! Which folder is the project, and whether it may be one.
+//!
+//! Invariant: a project is a real path (no link in it), a folder of the person's, that neither holds nor lies in
+//! anything that the agent must not write.
+
+use crate::machine::{Machine, Person};
+use crate::mountinfo;
+use rcc_report::{Code, Problem};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Files and folders below the home folder that the agent must never write or read. Their real places count: a
+/// repository of dotfiles has links into itself.
+const SENSITIVE: &[&str] = &[
+    ".aws", ".azure", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".bin", ".cargo/credentials.toml",
+    ".claude", ".claude.json", ".codex", ".config", ".docker", ".emacs", ".emacs.d", ".env", ".gitconfig", ".git-credentials",
+    ".gnupg", ".inputrc", ".kube", ".local/bin", ".local/share/containers", ".local/share/keyrings", ".local/share/rcc",
+    ".local/share/systemd", ".mozilla", ".netrc", ".npmrc", ".pam_environment", ".password-store", ".pgpass", ".profile", ".pypirc",
+    ".ssh", ".tmux.conf", ".vim", ".vimrc", ".xinitrc", ".xprofile", ".xsession", ".zlogin", ".zprofile", ".zshenv", ".zshrc", "bin",
+];
+/// Folders of the system: none of them, nor what lies in them, is a project.
+const SYSTEM: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr"];
+/// Folders that hold others' files, but may have a project somewhere in them.
+const SHARED: &[&str] = &["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
+
+/// A folder that may be worked on.
+#[derive(Debug, Serialize)]
+pub struct Project {
+    /// The real path, the same inside and outside.
+    pub path: PathBuf,
+    /// Its device and inode, by which the hook recognises it.
+    pub device: u64,
+    /// See `device`.
+    pub inode: u64,
+    /// Opened once; everything the host side reads of the project is read below it.
+    #[serde(skip)]
+    pub folder: OwnedFd,
+}
+
+impl Project {
+    /// Finds the project: `given`, or upwards from the working directory the nearest folder with `rcc.toml` or `.git`
+    /// below the home folder, or the working directory itself.
+    pub fn find(given: Option<&Path>, person: &Person) -> Result<PathBuf, Problem> {
+        let real = |path: &Path| {
+            fs::canonicalize(path).map_err(|e| {
+                Problem::new(Code::PROJECT_MISSING, path.display().to_string(), e.to_string(), "go to a folder that exists: cd PROJECT")
+            })
+        };
+        if let Some(path) = given {
+            return real(path);
+        }
+        let here = real(Path::new("."))?;
+        let marked = |folder: &&Path| {
+            ["rcc.toml", ".git"].iter().any(|mark| fs::symlink_metadata(folder.join(mark)).is_ok())
+        };
+        let inside_home = |folder: &&Path| folder.starts_with(&person.home) && **folder != person.home;
+        let found = here.ancestors().take_while(inside_home).find(marked);
+        Ok(found.map_or_else(|| here.clone(), Path::to_owned))
+    }
+
+    /// Opens a folder as a project, or says why it can't be one.
+    pub fn open(path: &Path, machine: &Machine) -> Result<Self, Problem> {
+        name(path)?;
+        place(path, &machine.person)?;
+        let folder = OwnedFd::from(File::open(path).map_err(|e| missing(path, &e.to_string()))?);
+        let about = nix::sys::stat::fstat(&folder).map_err(|e| missing(path, e.desc()))?;
+        if about.st_mode & libc::S_IFMT != libc::S_IFDIR {
+            return Err(missing(path, "not a folder"));
+        }
+        if about.st_uid != machine.person.uid {
+            return Err(missing(path, &format!("it belongs to another user (id {})", about.st_uid)));
+        }
+        mounts(path)?;
+        sockets(path)?;
+        Ok(Self { path: path.to_owned(), device: about.st_dev, inode: about.st_ino, folder })
+    }
+}
+
+fn missing(path: &Path, what: &str) -> Problem {
+    Problem::new(Code::PROJECT_MISSING, path.display().to_string(), what, "use a folder of your own: mkdir ~/work && cd ~/work")
+}
+
+/// Podman's `--mount` is CSV: it carries spaces, commas, colons and any letter, but no line break.
+fn name(path: &Path) -> Result<(), Problem> {
+    let bytes = path.as_os_str().as_bytes();
+    if path.to_str().is_some() && !bytes.iter().any(u8::is_ascii_control) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Code::PROJECT_PATH,
+        path.display().to_string(),
+        "the path has a control character or is not UTF-8; Podman can't mount it",
+        "rename the folder: mv OLD NEW",
+    ))
+}
+
+fn place(path: &Path, person: &Person) -> Result<(), Problem> {
+    let refuse = |what: String| {
+        Err(Problem::new(Code::PROJECT_FORBIDDEN, path.display().to_string(), what, "work in a folder of its own: mkdir ~/work && cd ~/work"))
+    };
+    if person.home.starts_with(path) {
+        return refuse("it is the home folder, or holds it".into());
+    }
+    if SHARED.iter().any(|p| path == Path::new(p)) {
+        return refuse("it holds other users' files".into());
+    }
+    if let Some(system) = SYSTEM.iter().find(|p| path.starts_with(p)) {
+        return refuse(format!("it lies in {system}, which belongs to the system"));
+    }
+    for name in SENSITIVE {
+        let named = person.home.join(name);
+        // A link counts where it is and where it leads.
+        for place in [Some(named.clone()), fs::canonicalize(&named).ok()].into_iter().flatten() {
+            if path.starts_with(&place) {
+                return refuse(format!("it lies in {} (~/{name})", place.display()));
+            }
+            if place.starts_with(path) && fs::symlink_metadata(&place).is_ok() {
+                return refuse(format!("it holds {} (~/{name})", place.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mounts(path: &Path) -> Result<(), Problem> {
+    let unread = |what: String| Problem::new(Code::PROJECT_FOREIGN_MOUNT, path.display().to_string(), what, "mount /proc");
+    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| unread(e.to_string()))?;
+    let all = mountinfo::parse(&text).map_err(|e| unread(e.to_string()))?;
+    match all.iter().find(|m| m.point != path && m.point.starts_with(path)) {
+        None => Ok(()),
+        Some(mount) => Err(Problem::new(
+            Code::PROJECT_FOREIGN_MOUNT,
+            mount.point.display().to_string(),
+            format!("a file system of kind {} is mounted below the project", mount.kind),
+            format!("unmount it: umount '{}'", mount.point.display()),
+        )),
+    }
+}
+
+/// A daemon that listens below the project would see the agent as the person (its peer credentials are the person's).
+fn sockets(path: &Path) -> Result<(), Problem> {
+    match listening_below(path).first() {
+        None => Ok(()),
+        Some(socket) => Err(Problem::new(
+            Code::PROJECT_SOCKET,
+            socket.display().to_string(),
+            "a program outside listens on a Unix socket below the project; it would take the agent for you",
+            "stop that program, or have it listen elsewhere (such as $XDG_RUNTIME_DIR); ss -xlp tells which it is",
+        )),
+    }
+}
+
+/// Unix sockets of this network namespace that are bound below `path`. A session's own are in its own namespace, and
+/// so never among them.
+#[must_use]
+pub fn listening_below(path: &Path) -> Vec<PathBuf> {
+    let text = fs::read("/proc/net/unix").unwrap_or_default();
+    let lines = text.split(|b| *b == b'\n').skip(1);
+    let names = lines.filter_map(|line| {
+        // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces.
+        let at = line.iter().position(|b| *b == b'/')?;
+        Some(PathBuf::from(std::ffi::OsStr::from_bytes(&line[at..])))
+    });
+    let mut below: Vec<PathBuf> = names.filter(|socket| socket.starts_with(path)).collect();
+    below.dedup();
+    below
+}
+
+/// Whether two projects may not be live at once: one lies within the other.
+#[must_use]
+pub fn nested(a: &Path, b: &Path) -> bool {
+    a != b && (a.starts_with(b) || b.starts_with(a))
+}
+
+/// The folder's mode and owner are re-read where it matters; this is the identity alone.
+#[must_use]
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn person(home: &Path) -> Person {
+        Person { name: "alice".into(), uid: nix::unistd::getuid().as_raw(), gid: 0, home: fs::canonicalize(home).unwrap() }
+    }
+
+    fn code(path: &Path, person: &Person) -> Option<Code> {
+        place(path, person).err().map(|p| p.code)
+    }
+
+    #[test]
+    fn what_can_not_be_a_project() {
+        let home = tempfile::tempdir().unwrap();
+        let person = person(home.path());
+        let home = person.home.as_path();
+        fs::create_dir_all(home.join("dotfiles/ssh")).unwrap();
+        fs::create_dir_all(home.join("src/app")).unwrap();
+        fs::write(home.join("dotfiles/bashrc"), "").unwrap();
+        std::os::unix::fs::symlink("dotfiles/ssh", home.join(".ssh")).unwrap();
+        std::os::unix::fs::symlink("dotfiles/bashrc", home.join(".bashrc")).unwrap();
+        fs::create_dir_all(home.join(".config/nvim")).unwrap();
+        for bad in ["", "dotfiles", "dotfiles/ssh", ".config/nvim", ".ssh", ".local/share/rcc/homes/x"] {
+            assert_eq!(code(&home.join(bad), &person), Some(Code::PROJECT_FORBIDDEN), "{bad}");
+        }
+        for bad in ["/", "/home", "/usr/src", "/etc/nixos", "/proc/1", "/tmp"] {
+            assert_eq!(code(Path::new(bad), &person), Some(Code::PROJECT_FORBIDDEN), "{bad}");
+        }
+        assert_eq!(code(&home.join("src/app"), &person), None);
+        assert_eq!(code(&home.join("src"), &person), None);
+    }
+
+    #[test]
+    fn names_that_podman_can_not_carry() {
+        assert!(name(Path::new("/home/a/with space, comma:colon \"quote\" ünï")).is_ok());
+        assert_eq!(name(Path::new("/home/a/line\nbreak")).unwrap_err().code, Code::PROJECT_PATH);
+        let raw = std::ffi::OsStr::from_bytes(b"/home/a/\xff");
+        assert_eq!(name(Path::new(raw)).unwrap_err().code, Code::PROJECT_PATH);
+    }
+
+    #[test]
+    fn a_listening_socket_below_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a daemon.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(listening_below(folder.path()), [path]);
+        assert_eq!(sockets(folder.path()).unwrap_err().code, Code::PROJECT_SOCKET);
+    }
+
+    #[test]
+    fn nesting() {
+        assert!(nested(Path::new("/a/b"), Path::new("/a")));
+        assert!(!nested(Path::new("/a/b"), Path::new("/a/b")));
+        assert!(!nested(Path::new("/a/bc"), Path::new("/a/b")));
+    }
+}

@@ -1,0 +1,555 @@
+//! One session, from the gateway's word to the last file taken away.
+//!
+//! Invariant: the agent's first instruction runs only after the hook built the walls and the gateway took the sockets;
+//! when gateway, watchdog or launcher is gone, the container is killed.
+
+use crate::folder::{self, Folder};
+use crate::gateway::Gateway;
+use crate::home::{self, FirstFile};
+use crate::machine::Machine;
+use crate::project::{self, Project};
+use crate::protect::{self, Protection};
+use crate::rootfs::{self, Entry, Root};
+use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
+use crate::terminal::Terminal;
+use crate::{packet, podman, process, seccomp};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt};
+use rcc_policy::{Resolved, Unenforceable};
+use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, ToHook, VERSION, WallLimits};
+use rcc_report::{Code, EXIT_STOPPED, Problem};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// What a session is made from.
+pub struct Launch<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// The policy as it is for this session.
+    pub policy: &'a Resolved,
+    /// The project, opened.
+    pub project: Project,
+    /// What was asked for.
+    pub request: Request,
+    /// Endpoints granted by the person.
+    pub grants: Vec<String>,
+    /// Keys for the gateway.
+    pub credentials: Vec<Credential>,
+    /// What a new agent's home begins with.
+    pub first_files: Vec<FirstFile>,
+    /// The static program that is hook and init, as installed beside `rcc`.
+    pub hook_program: PathBuf,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The agent's exit code, or rcc's when rcc ended it.
+    pub code: u8,
+    /// What the person should know.
+    pub problems: Vec<Problem>,
+}
+
+/// How long Podman may take until the hook calls.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the agent may take to end after SIGTERM.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How often absent protected names are looked for.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// Inotify's share of a session; the kernel's defaults for a whole user are 128 and about a million.
+const INOTIFY: (u32, u32) = (128, 262_144);
+
+/// The id that `rcc plan` shows, since no session exists.
+pub const PLANNED_ID: &str = "0000000000000000";
+
+/// The container that [`run`] would start, without starting or writing anything.
+#[must_use]
+pub fn plan(launch: &Launch<'_>, id: &str) -> ContainerSpec {
+    let root = root(launch);
+    specification(launch, &root, Places { folder: folder::sessions(launch.machine).join(id) }, id)
+}
+
+fn root(launch: &Launch<'_>) -> Root {
+    rootfs::compose(&rootfs::probe(), &launch.machine.person)
+}
+
+fn specification(launch: &Launch<'_>, root: &Root, places: Places, id: &str) -> ContainerSpec {
+    let person = &launch.machine.person;
+    container(&Inputs {
+        request: &launch.request,
+        machine: launch.machine,
+        limits: &launch.policy.limits,
+        root,
+        project: &launch.project.path,
+        home: &home::folder_for(person, &launch.project.path),
+        data: &home::data_folder(person),
+        places,
+        id,
+    })
+}
+
+/// Runs a session to its end.
+pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
+    process::close_to_others().map_err(|e| io_problem("prctl", &e))?;
+    let others = folder::others(launch.machine);
+    for id in &others.dead {
+        folder::sweep(launch.machine, id, &plan(&launch, id));
+    }
+    folder::no_overlap(&launch.project.path, &others.live)?;
+    let person = &launch.machine.person;
+    let home_path = home::folder_for(person, &launch.project.path);
+    let home = home::prepare(&home_path, &launch.first_files)?;
+    let gateway = Gateway::open(Open {
+        version: VERSION,
+        project: launch.project.path.display().to_string(),
+        agent: launch.request.agent.to_owned(),
+        grants: std::mem::take(&mut launch.grants),
+        credentials: std::mem::take(&mut launch.credentials),
+    })?;
+    let id = gateway.opened.session.clone();
+    let folder = Folder::create(launch.machine, &id, &launch.project.path)?;
+    let spec = specification(&launch, &root(&launch), folder.places.clone(), &id);
+    let protection = write_folder(&launch, &folder, &spec)?;
+    mount_points(&launch, &spec, &home, &home_path)?;
+    let hook_spec = hook_spec(&launch, &spec, &protection, gateway.opened.ranges.clone())?;
+    let listener = listen_for_hook(&folder)?;
+    let signals = Signals::block()?;
+    let terminal = spec.terminal.then(Terminal::remember).transpose().map_err(|e| io_problem("terminal", &e.into()))?;
+    let live = Live::start(&launch, &spec, gateway, listener, signals)?;
+    let outcome = live.see_through(&launch, &hook_spec, &protection);
+    drop(terminal);
+    if !matches!(&outcome, Ok(o) if o.problems.is_empty()) {
+        podman::remove(launch.machine, &spec, &spec.name);
+    }
+    drop(folder);
+    outcome
+}
+
+fn io_problem(step: &str, error: &io::Error) -> Problem {
+    Problem::new(Code::SESSION_PODMAN, step, error.to_string(), "start the session again")
+}
+
+/// Fills the session's folder: the skeleton, the configurations, the program, the copies.
+fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> Result<Protection, Problem> {
+    let places = &folder.places;
+    let disk = |path: &Path| { let path = path.to_owned(); move |e: io::Error| home::disk_problem(&path, &e) };
+    skeleton(&places.root(), &spec.skeleton).map_err(disk(&places.root()))?;
+    fs::create_dir(places.hooks()).map_err(disk(&places.hooks()))?;
+    for path in [&spec.storage, &spec.storage_state] {
+        fs::create_dir_all(path).map_err(disk(path))?;
+    }
+    let program = fs::read(&launch.hook_program).map_err(|e| {
+        let what = format!("rcc's own helper can't be read: {e}");
+        Problem::new(Code::SESSION_HOOK, launch.hook_program.display().to_string(), what, "install rcc again; both programs belong side by side")
+    })?;
+    folder::write_new(&places.hook_program(), &program, 0o755).map_err(disk(&places.hook_program()))?;
+    let hook = serde_json::json!({
+        "version": "1.0.0",
+        "hook": { "path": places.hook_program(), "args": ["rcc-hook", "hook", places.socket()] },
+        "when": { "always": true },
+        "stages": ["createRuntime"],
+    });
+    folder.write(&places.hooks().join("rcc.json"), hook.to_string().as_bytes())?;
+    let profile = seccomp::profile(std::env::consts::ARCH).ok_or_else(|| {
+        Problem::new(Code::SYSTEM_UNSUPPORTED, std::env::consts::ARCH, "rcc has no list of system calls for this architecture", "use x86_64 or aarch64")
+    })?;
+    folder.write(&places.seccomp(), profile.to_string().as_bytes())?;
+    folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
+    folder.write(&places.storage_conf(), podman::STORAGE_CONF.as_bytes())?;
+    protect::prepare(&launch.project, &launch.policy.protect.read_only, &places.copies())
+}
+
+fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
+    fs::create_dir(root)?;
+    let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
+    for entry in entries {
+        let (Entry::Folder { path } | Entry::Link { path, .. } | Entry::File { path, .. }) = entry;
+        if let Some(parent) = at(path).parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match entry {
+            Entry::Folder { path } => fs::create_dir_all(at(path))?,
+            Entry::Link { path, to } => std::os::unix::fs::symlink(to, at(path))?,
+            Entry::File { path, text } => folder::write_new(&at(path), text.as_bytes(), 0o644)?,
+        }
+    }
+    Ok(())
+}
+
+/// Mount points in the session's own part of the root, and in the agent's home for what lies below it.
+fn mount_points(launch: &Launch<'_>, spec: &ContainerSpec, home: &OwnedFd, home_path: &Path) -> Result<(), Problem> {
+    let inside_home = &launch.machine.person.home;
+    for mount in &spec.mounts {
+        let is_folder = fs::metadata(&mount.source).is_ok_and(|m| m.is_dir());
+        if let Ok(relative) = mount.target.strip_prefix(inside_home)
+            && !relative.as_os_str().is_empty()
+        {
+            home::mount_point(home, relative, is_folder).map_err(|e| match e.raw_os_error() {
+                Some(libc::ELOOP | libc::ENOTDIR) => Problem::new(
+                    Code::SESSION_MOUNTS,
+                    home_path.join(relative).display().to_string(),
+                    "the agent's home has a link or a file where a folder is to be mounted",
+                    format!("move it away: mv '{}' /tmp/", home_path.join(relative).display()),
+                ),
+                _ => home::disk_problem(home_path, &e),
+            })?;
+        } else if mount.target.starts_with(INSIDE) {
+            let at = spec.places.root().join(mount.target.strip_prefix("/").unwrap_or(&mount.target));
+            let made = if is_folder { fs::create_dir_all(&at) } else { empty_file(&at) };
+            made.map_err(|e| home::disk_problem(&at, &e))?;
+        }
+    }
+    Ok(())
+}
+
+fn empty_file(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    folder::write_new(path, b"", 0o644)
+}
+
+/// What each mount's source is now, by device and inode; the project's is what was opened at the beginning.
+fn hook_spec(launch: &Launch<'_>, spec: &ContainerSpec, protection: &Protection, ranges: Vec<String>) -> Result<HookSpec, Problem> {
+    let mut mounts = Vec::new();
+    for mount in &spec.mounts {
+        let (device, inode) = if mount.source == launch.project.path {
+            (launch.project.device, launch.project.inode)
+        } else {
+            let about = fs::metadata(&mount.source).map_err(|e| {
+                Problem::new(Code::SESSION_MOUNTS, mount.source.display().to_string(), e.to_string(), "start the session again")
+            })?;
+            (about.dev(), about.ino())
+        };
+        mounts.push(MountCheck { target: mount.target.clone(), device, inode, writable: mount.writable });
+    }
+    Ok(HookSpec {
+        mounts,
+        submounts: submounts(spec),
+        project: launch.project.path.clone(),
+        protected: protection.covered.clone(),
+        ranges,
+        inotify_instances: INOTIFY.0,
+        inotify_watches: INOTIFY.1,
+    })
+}
+
+/// File systems that the host has mounted below the read-only parts of its root; they come along.
+fn submounts(spec: &ContainerSpec) -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let all = crate::mountinfo::parse(&text).unwrap_or_default();
+    let below = |point: &Path| {
+        spec.mounts.iter().any(|m| !m.writable && m.source == m.target && point != m.source && point.starts_with(&m.source))
+    };
+    all.into_iter().map(|m| m.point).filter(|point| below(point)).collect()
+}
+
+fn listen_for_hook(folder: &Folder) -> Result<OwnedFd, Problem> {
+    let path = folder.places.socket();
+    let failed = |e: nix::Error| io_problem(&path.display().to_string(), &e.into());
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).map_err(failed)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).map_err(failed)?).map_err(failed)?;
+    listen(&listener, Backlog::new(1).map_err(failed)?).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Signals that the launcher takes as events instead of being ended by them.
+struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    fn block() -> Result<Self, Problem> {
+        let failed = |e: nix::Error| io_problem("signals", &e.into());
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP] {
+            set.add(signal);
+        }
+        let before = set.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).map_err(failed)?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+        Ok(Self { fd, before })
+    }
+}
+
+/// A session under way. Dropping it kills the container.
+struct Live {
+    podman: Child,
+    podman_fd: OwnedFd,
+    gateway: Gateway,
+    listener: OwnedFd,
+    signals: Signals,
+    hook: Option<OwnedFd>,
+    container: Option<OwnedFd>,
+    /// Set once the hook was told to let the agent start.
+    running: bool,
+    /// When the agent must have ended by, after SIGTERM.
+    deadline: Option<Instant>,
+    problems: Vec<Problem>,
+    stopped: bool,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.podman.wait();
+    }
+}
+
+impl Live {
+    fn start(launch: &Launch<'_>, spec: &ContainerSpec, gateway: Gateway, listener: OwnedFd, signals: Signals) -> Result<Self, Problem> {
+        let mut command = podman::run(spec, launch.machine);
+        let mask = signals.before;
+        // SAFETY: sigprocmask is async-signal-safe, and nothing else is done between fork and exec.
+        unsafe { command.pre_exec(move || mask.thread_set_mask().map_err(Into::into)) };
+        let podman = command.spawn().map_err(|e| io_problem(&launch.machine.podman.display().to_string(), &e))?;
+        let podman_fd = process::pidfd(i32::try_from(podman.id()).unwrap_or(-1)).map_err(|e| io_problem("podman", &e))?;
+        Ok(Self {
+            podman,
+            podman_fd,
+            gateway,
+            listener,
+            signals,
+            hook: None,
+            container: None,
+            running: false,
+            deadline: None,
+            problems: Vec::new(),
+            stopped: false,
+        })
+    }
+
+    /// Waits for the session's end, whatever ends it.
+    fn see_through(mut self, launch: &Launch<'_>, hook_spec: &HookSpec, protection: &Protection) -> Result<Outcome, Problem> {
+        let started = Instant::now();
+        let mut watched = Instant::now();
+        loop {
+            match self.wait()? {
+                Event::PodmanEnded => break,
+                Event::HookCalls => self.accept_hook()?,
+                Event::HookSpeaks => self.hear_hook(launch, hook_spec)?,
+                Event::GatewaySpeaks => {
+                    let problem = self.gateway.farewell();
+                    self.stop(problem);
+                }
+                Event::Signal => self.pass_signal(),
+                Event::Tick => {}
+            }
+            if !self.running && started.elapsed() > START_PATIENCE {
+                return Err(Problem::new(Code::SESSION_PODMAN, "podman", "the container did not start within a minute", "try: podman unshare true"));
+            }
+            if self.deadline.is_some_and(|at| Instant::now() > at) {
+                self.kill();
+            }
+            if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
+                watched = Instant::now();
+                if let Some(problem) = intruder(&launch.project, protection) {
+                    self.stop(problem);
+                }
+            }
+        }
+        let status = self.podman.wait().map_err(|e| io_problem("podman", &e))?;
+        self.kill();
+        if !self.running {
+            return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
+        }
+        // What appeared in the last moment is found as well.
+        if !self.stopped && let Some(problem) = intruder(&launch.project, protection) {
+            self.problems.push(problem);
+        }
+        let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
+        Ok(Outcome { code, problems: std::mem::take(&mut self.problems) })
+    }
+
+    fn wait(&self) -> Result<Event, Problem> {
+        let quiet = self.hook.is_none();
+        let hook: BorrowedFd<'_> = self.hook.as_ref().map_or(self.listener.as_fd(), AsFd::as_fd);
+        let mut fds = [
+            PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.fd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(hook, PollFlags::POLLIN),
+            // After its farewell the gateway's connection stays readable; it has been heard.
+            PollFd::new(self.gateway.as_fd(), if self.stopped { PollFlags::empty() } else { PollFlags::POLLIN }),
+        ];
+        let timeout = PollTimeout::try_from(WATCH_EVERY).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(io_problem("poll", &e.into())),
+        }
+        let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
+        Ok(if ready(0) {
+            Event::PodmanEnded
+        } else if ready(1) {
+            Event::Signal
+        } else if ready(2) {
+            if quiet { Event::HookCalls } else { Event::HookSpeaks }
+        } else if ready(3) && !self.stopped {
+            Event::GatewaySpeaks
+        } else {
+            Event::Tick
+        })
+    }
+
+    fn accept_hook(&mut self) -> Result<(), Problem> {
+        let failed = |e: nix::Error| io_problem("hook", &e.into());
+        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        // SAFETY: accept4 just returned this descriptor and nothing else owns it.
+        let connection = unsafe { OwnedFd::from_raw_fd(raw) };
+        let peer = getsockopt(&connection, sockopt::PeerCredentials).map_err(failed)?;
+        if peer.uid() == nix::unistd::getuid().as_raw() {
+            self.hook = Some(connection);
+        }
+        Ok(())
+    }
+
+    fn hear_hook(&mut self, launch: &Launch<'_>, spec: &HookSpec) -> Result<(), Problem> {
+        let Some(connection) = &self.hook else { return Ok(()) };
+        match packet::receive::<FromHook>(connection) {
+            Ok(Some((FromHook::Hello { pid }, _))) => {
+                self.container = Some(process::pidfd(pid).map_err(|e| io_problem("the container's process", &e))?);
+                packet::send(connection, &ToHook::Spec(spec.clone()), &[]).map_err(|e| io_problem("hook", &e))
+            }
+            Ok(Some((FromHook::Sockets { limits }, sockets))) => {
+                let unenforced = unenforceable(launch, &limits);
+                if launch.policy.limits.unenforceable == Unenforceable::Refuse && let Some(problem) = unenforced.first() {
+                    return Err(problem.clone());
+                }
+                for problem in unenforced {
+                    eprintln!("rcc: warning: {problem}");
+                }
+                self.gateway.listen(&sockets)?;
+                drop(sockets);
+                packet::send(connection, &ToHook::Go, &[]).map_err(|e| io_problem("hook", &e))?;
+                self.running = true;
+                Ok(())
+            }
+            Ok(Some((FromHook::Failed { problem }, _))) => Err(problem),
+            // The watchdog holds this connection for the session's length; the container may have ended just now.
+            Ok(None) | Err(_) => {
+                self.hook = None;
+                self.listener = closed_listener().map_err(|e| io_problem("hook", &e))?;
+                if self.running {
+                    self.deadline = Some(Instant::now() + Duration::from_millis(500));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn pass_signal(&mut self) {
+        while let Ok(Some(info)) = self.signals.fd.read_signal() {
+            let signal = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
+            // From the terminal, Podman in the same process group got it too and passes it on.
+            let from_terminal = info.ssi_code == libc::SI_KERNEL && signal != libc::SIGHUP;
+            if from_terminal {
+                continue;
+            }
+            match &self.container {
+                Some(container) if self.running => process::signal(container, signal),
+                _ => self.kill(),
+            }
+            if signal != libc::SIGINT && signal != libc::SIGQUIT {
+                self.deadline.get_or_insert(Instant::now() + END_PATIENCE);
+            }
+        }
+    }
+
+    /// Ends the session for a reason of rcc's own.
+    fn stop(&mut self, problem: Problem) {
+        self.problems.push(problem);
+        self.stopped = true;
+        self.kill();
+    }
+
+    /// Kills the container, and Podman if there is no container yet.
+    fn kill(&mut self) {
+        match &self.container {
+            Some(container) => process::kill(container),
+            None => process::kill(&self.podman_fd),
+        }
+        if self.deadline.is_some_and(|at| Instant::now() > at + END_PATIENCE) {
+            process::kill(&self.podman_fd);
+        }
+    }
+}
+
+enum Event {
+    PodmanEnded,
+    HookCalls,
+    HookSpeaks,
+    GatewaySpeaks,
+    Signal,
+    Tick,
+}
+
+/// A socket that nobody can call: the hook calls once.
+fn closed_listener() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+fn intruder(project: &Project, protection: &Protection) -> Option<Problem> {
+    if let Some(path) = protect::appeared(project, &protection.absent) {
+        let place = project.path.join(path);
+        return Some(Problem::new(
+            Code::SESSION_PROTECTED,
+            place.display().to_string(),
+            "it was not there when the session began, and programs outside act on it",
+            format!("look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only", place.display()),
+        ));
+    }
+    let socket = project::listening_below(&project.path).into_iter().next()?;
+    Some(Problem::new(
+        Code::PROJECT_SOCKET,
+        socket.display().to_string(),
+        "a program outside began to listen on a Unix socket below the project; it would take the agent for you",
+        "have it listen elsewhere, and start the session again",
+    ))
+}
+
+/// The limits that the policy asks for and the kernel does not keep.
+fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
+    let wanted = crate::spec::ContainerLimits::of(&launch.policy.limits, launch.machine);
+    let kept = |found: Option<u64>, wanted: u64| found.is_some_and(|f| f <= wanted);
+    let mut missing = Vec::new();
+    if !kept(found.memory, wanted.memory) {
+        missing.push("memory");
+    }
+    // Processes are also limited by RLIMIT_NPROC in the container's own user namespace, which needs no controller.
+    if wanted.cpu.is_some_and(|cpu| !kept(found.cpu, cpu)) {
+        missing.push("cpus");
+    }
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    vec![Problem::new(
+        Code::LIMIT_UNENFORCEABLE,
+        missing.join(", "),
+        "the kernel does not keep this limit: no cgroup controller is delegated to this user",
+        "with systemd: sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/rcc.conf, then log in again\nor accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml",
+    )]
+}
+
+fn not_started(status: ExitStatus) -> Problem {
+    let what = format!("podman ended with {status} before the container started; its message stands above");
+    Problem::new(Code::SESSION_PODMAN, "podman", what, "`rcc plan` shows the exact call")
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let signal = || status.signal().map_or(255, |s| 128 + s);
+    u8::try_from(status.code().unwrap_or_else(signal) & 0xff).unwrap_or(255)
+}
+
+/// The program in the project's own words, for messages.
+#[must_use]
+pub fn shown(command: &[OsString]) -> String {
+    command.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}

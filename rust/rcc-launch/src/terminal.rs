@@ -1,0 +1,42 @@
+//! The person's terminal, put back as it was found whatever became of the program inside.
+
+use nix::sys::termios::{FlushArg, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+/// Leaves the alternate screen, shows the cursor, ends mouse, focus and paste reports and the kitty keyboard protocol,
+/// resets colours, character set and keypad (xterm's "Control Sequences"). No sequence here makes a terminal answer,
+/// and none moves the cursor of a terminal that was left as it should be.
+const RESET: &[u8] = b"\x1b[?1047l\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b[?2004l\x1b[?2026l\x1b[<u\x1b[0m\x1b(B\x1b[?1l\x1b>";
+
+/// How long answers of the terminal to questions asked inside may still come in after the end.
+const LATE: Duration = Duration::from_millis(30);
+
+/// The terminal as it was before the session.
+pub struct Terminal {
+    before: Termios,
+}
+
+/// Whether both sides are terminals, so that the agent gets one.
+#[must_use]
+pub fn present() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+impl Terminal {
+    /// Remembers how the terminal is.
+    pub fn remember() -> nix::Result<Self> {
+        Ok(Self { before: tcgetattr(io::stdin())? })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut out = io::stdout();
+        let _ = out.write_all(RESET).and_then(|()| out.flush());
+        // What the terminal still answers would be typed at the shell's prompt.
+        std::thread::sleep(LATE);
+        let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.before);
+    }
+}

@@ -1,0 +1,32 @@
+//! `rcc claude`: Claude Code in the project, with full permissions inside and none outside.
+
+use crate::Done;
+use crate::prepare::{self, Place, What};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run Claude Code, isolated, in this project.
+///
+/// The agent does not ask for permissions: the sandbox is the permission. Every argument that is not rcc's own goes to
+/// Claude Code.
+#[derive(Args)]
+pub struct ClaudeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Leave the agent's own permission questions on.
+    #[arg(long)]
+    ask: bool,
+    /// A file with the API key or the subscription's token, readable by you alone. Otherwise `ANTHROPIC_API_KEY`,
+    /// `CLAUDE_CODE_OAUTH_TOKEN`, ~/.config/rcc/anthropic-key or your apiKeyHelper is asked, in this order.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Arguments of Claude Code, such as -p "add a test".
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    arguments: Vec<OsString>,
+}
+
+pub fn run(args: ClaudeArgs) -> Done {
+    let what = What::Claude { ask: args.ask, key_file: args.key_file, arguments: args.arguments };
+    prepare::start(&args.place, what)
+}

@@ -1,0 +1,6 @@
+//! One file a subcommand: its arguments, and `run`.
+
+pub mod claude;
+pub mod plan;
+pub mod run;
+pub mod shell;

@@ -1,0 +1,232 @@
+//! From flags to a launch: the machine, the policy, the project, the agent and the key, each found or refused before
+//! anything is started.
+
+use crate::Done;
+use clap::Args;
+use rcc_launch::agent;
+use rcc_launch::home::{self, FirstFile};
+use rcc_launch::key;
+use rcc_launch::machine::{Machine, only_root_writes};
+use rcc_launch::project::Project;
+use rcc_launch::session::{self, Launch};
+use rcc_launch::spec::{INSIDE, Request};
+use rcc_launch::terminal;
+use rcc_policy::Resolved;
+use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind};
+use rcc_report::{Code, Problem};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Root's policy.
+pub const POLICY_FILE: &str = "/etc/rcc/policy.toml";
+
+/// Where to run; common to all commands that start something.
+#[derive(Args)]
+pub struct Place {
+    /// The project's folder. Otherwise the nearest one upwards with rcc.toml or .git, or this folder.
+    #[arg(long, value_name = "PATH")]
+    project: Option<PathBuf>,
+}
+
+/// What to run.
+pub enum What {
+    /// Claude Code.
+    Claude {
+        /// Leave its own questions on.
+        ask: bool,
+        /// A key file that the person named.
+        key_file: Option<PathBuf>,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
+    /// A shell.
+    Shell,
+    /// Any program.
+    Run(Vec<OsString>),
+}
+
+/// Whether something will be started, so that what is missing is fetched and a key is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Start it.
+    Start,
+    /// Look only.
+    Look,
+}
+
+/// Everything found.
+pub struct Prepared {
+    /// The machine.
+    pub machine: Machine,
+    /// The policy.
+    pub policy: Resolved,
+    /// The project's real path.
+    pub project_path: PathBuf,
+    request: Request,
+    credentials: Vec<Credential>,
+    first_files: Vec<FirstFile>,
+    hook_program: PathBuf,
+}
+
+impl Prepared {
+    /// The launch, with the project opened.
+    pub fn launch(&self) -> Result<Launch<'_>, Vec<Problem>> {
+        Ok(Launch {
+            machine: &self.machine,
+            policy: &self.policy,
+            project: Project::open(&self.project_path, &self.machine).map_err(one)?,
+            request: self.request.clone(),
+            grants: Vec::new(),
+            credentials: Vec::new(),
+            first_files: Vec::new(),
+            hook_program: self.hook_program.clone(),
+        })
+    }
+}
+
+fn one(problem: Problem) -> Vec<Problem> {
+    vec![problem]
+}
+
+/// Finds everything, starts it, and says how it ended.
+pub fn start(place: &Place, what: What) -> Done {
+    let mut prepared = prepare(place, what, Purpose::Start)?;
+    let credentials = std::mem::take(&mut prepared.credentials);
+    let first_files = std::mem::take(&mut prepared.first_files);
+    let launch = Launch { credentials, first_files, ..prepared.launch()? };
+    let outcome = session::run(launch).map_err(one)?;
+    crate::say(&outcome.problems);
+    Ok(outcome.code)
+}
+
+/// Finds everything that a launch needs.
+pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, Vec<Problem>> {
+    let machine = Machine::probe().map_err(one)?;
+    let policy = policy()?;
+    let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
+    let workdir = workdir(&project_path);
+    let mut prepared = Prepared {
+        request: Request {
+            agent: what.name(),
+            command: Vec::new(),
+            workdir,
+            terminal: terminal::present(),
+            environment: habits(),
+            read_only: Vec::new(),
+        },
+        credentials: Vec::new(),
+        first_files: Vec::new(),
+        hook_program: hook_program(),
+        machine,
+        policy,
+        project_path,
+    };
+    match what {
+        What::Claude { ask, key_file, arguments } => claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?,
+        What::Shell => prepared.request.command = vec!["/bin/bash".into(), "-l".into()],
+        What::Run(command) => prepared.request.command = command,
+    }
+    Ok(prepared)
+}
+
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Claude { .. } => "claude",
+            Self::Shell => "shell",
+            Self::Run(_) => "run",
+        }
+    }
+}
+
+fn policy() -> Result<Resolved, Vec<Problem>> {
+    let path = Path::new(POLICY_FILE);
+    let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
+    let text = fs::read_to_string(path).map_err(|e| unreadable(e.to_string(), "install rcc on this machine: sudo rcc setup"))?;
+    only_root_writes(path).map_err(|place| {
+        unreadable(
+            format!("others than root can write {}", place.display()),
+            "sudo chown root: /etc/rcc /etc/rcc/policy.toml && sudo chmod go-w /etc/rcc /etc/rcc/policy.toml",
+        )
+    })?;
+    rcc_policy::parse(&text, POLICY_FILE)?.resolve(&[])
+}
+
+/// The working directory, if it lies in the project; else the project.
+fn workdir(project: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(fs::canonicalize);
+    here.ok().filter(|h| h.starts_with(project)).unwrap_or_else(|| project.to_owned())
+}
+
+/// The installed pair lies side by side.
+fn hook_program() -> PathBuf {
+    let me = std::env::current_exe().unwrap_or_default();
+    me.with_file_name("rcc-hook")
+}
+
+/// What a person's habits need of the environment, and nothing else of it.
+fn habits() -> BTreeMap<String, String> {
+    let names = ["TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_COLLATE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME", "TZ", "NO_COLOR", "FORCE_COLOR"];
+    let plain = |value: &String| value.len() < 200 && !value.chars().any(char::is_control);
+    names.iter().filter_map(|n| std::env::var(n).ok().filter(plain).map(|v| ((*n).to_owned(), v))).collect()
+}
+
+fn claude(prepared: &mut Prepared, ask: bool, key_file: Option<&Path>, arguments: Vec<OsString>, purpose: Purpose) -> Result<(), Vec<Problem>> {
+    let agents = home::data_folder(&prepared.machine.person).join("agents");
+    let installed = agent::installed_in(&agents).map_err(one)?;
+    let agent = match (installed, purpose) {
+        (Some(agent), _) => Some(agent),
+        (None, Purpose::Start) => Some(agent::install_into(&agents, &mut |p| eprintln!("rcc: {p}")).map_err(one)?),
+        (None, Purpose::Look) => None,
+    };
+    let program = format!("{INSIDE}/bin/claude");
+    if let Some(agent) = agent {
+        prepared.request.read_only.push((agent.binary, program.clone().into()));
+    }
+    prepared.request.command.push(program.into());
+    if !ask {
+        prepared.request.command.push("--dangerously-skip-permissions".into());
+    }
+    prepared.request.command.extend(arguments);
+    let kind = if purpose == Purpose::Start {
+        let sources = key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
+        let credential = key::find(&sources).map_err(one)?;
+        let kind = credential.kind;
+        prepared.credentials.push(credential);
+        kind
+    } else {
+        CredentialKind::ApiKey
+    };
+    let (name, dummy) = match kind {
+        CredentialKind::ApiKey => ("ANTHROPIC_API_KEY", key::DUMMY_API_KEY),
+        CredentialKind::OauthToken => ("CLAUDE_CODE_OAUTH_TOKEN", key::DUMMY_OAUTH_TOKEN),
+    };
+    let variables = [
+        (name, dummy.to_owned()),
+        ("ANTHROPIC_BASE_URL", format!("http://{ANTHROPIC_ENDPOINT}")),
+        // The agent is pinned by hash, and its other traffic is not allowed anyway.
+        ("DISABLE_AUTOUPDATER", "1".to_owned()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
+    ];
+    prepared.request.environment.extend(variables.map(|(k, v)| (k.to_owned(), v)));
+    prepared.first_files.push(FirstFile { path: ".claude.json", text: answers(&prepared.project_path) });
+    Ok(())
+}
+
+/// The agent's dialogs (theme, key, trust, permissions), answered beforehand: the sandbox is the permission.
+fn answers(project: &Path) -> String {
+    let tail = &key::DUMMY_API_KEY[key::DUMMY_API_KEY.len() - 20..];
+    serde_json::json!({
+        "hasCompletedOnboarding": true,
+        "theme": "dark",
+        "autoUpdates": false,
+        "bypassPermissionsModeAccepted": true,
+        "customApiKeyResponses": { "approved": [tail], "rejected": [] },
+        "projects": {
+            project.to_string_lossy(): { "hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true, "allowedTools": [] }
+        },
+    })
+    .to_string()
+}
