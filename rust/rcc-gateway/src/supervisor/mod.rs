@@ -1,0 +1,199 @@
+//! The supervisor: accepts launchers, asks the policy who may open a session, starts a worker for each, appends the
+//! workers' log lines. One thread, one poll loop.
+//!
+//! Invariant: it parses nothing that an agent or a launcher sent. What it takes from a worker is a bounded line of
+//! flat JSON; the envelope (time, session, uid) is its own.
+
+mod journal;
+mod people;
+mod socket;
+
+use crate::policy;
+use crate::rate::Bucket;
+use journal::{Journal, Lines};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rcc_proto::{FromGateway, encode};
+use rcc_report::{Code, Problem};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A worker, as the supervisor knows it.
+struct Worker {
+    pid: Pid,
+    uid: u32,
+    session: String,
+    log: OwnedFd,
+    lines: Lines,
+}
+
+/// Sessions that all users together can have.
+const MOST_WORKERS: usize = 1024;
+
+/// Serves until it is killed. Its workers end with it.
+pub fn serve() -> Result<Infallible, Problem> {
+    let here = Problem::new;
+    confine().map_err(|what| here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities"))?;
+    let listener = socket::listen()?;
+    let mut journal = Journal::open().map_err(|e| {
+        here(Code::GATEWAY_ABSENT, journal::LOG, format!("the log can't be opened: {e}"), "make its folder writable for the user rcc")
+    })?;
+    journal.own("start", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
+    eprintln!("rcc-gateway: listening");
+    let mut supervisor = Supervisor { journal, workers: Vec::new(), openings: HashMap::new(), start: Instant::now() };
+    loop {
+        supervisor.turn(&listener);
+    }
+}
+
+struct Supervisor {
+    journal: Journal,
+    workers: Vec<Worker>,
+    openings: HashMap<u32, Bucket>,
+    start: Instant,
+}
+
+impl Supervisor {
+    fn turn(&mut self, listener: &OwnedFd) {
+        let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.workers.iter().map(|w| PollFd::new(w.log.as_fd(), PollFlags::POLLIN)));
+        // Woken at least each second while lines are held back, so that the count of those is written.
+        let timeout = if self.workers.iter().any(|w| w.lines.suppressed()) { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
+        if poll(&mut fds, timeout).is_err() {
+            return;
+        }
+        let ready: Vec<bool> = fds.iter().map(|f| f.revents().is_none_or(|r| !r.is_empty())).collect();
+        drop(fds);
+        let now = self.start.elapsed();
+        let mut ended = Vec::new();
+        for (i, worker) in self.workers.iter_mut().enumerate() {
+            if ready[i + 1] && !worker.lines.read(&worker.log, &mut self.journal, &worker.session, worker.uid, now) {
+                ended.push(i);
+            }
+            worker.lines.report(&mut self.journal, &worker.session, worker.uid, now);
+        }
+        for i in ended.into_iter().rev() {
+            let worker = self.workers.swap_remove(i);
+            self.reap(worker);
+        }
+        if ready[0] {
+            self.accept(listener, now);
+        }
+    }
+
+    /// The worker closed its log: it is dead, or it should be.
+    fn reap(&mut self, mut worker: Worker) {
+        let _ = kill(worker.pid, Signal::SIGKILL);
+        let how = match waitpid(worker.pid, None) {
+            Ok(WaitStatus::Exited(_, code)) => format!("exit {code}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => signal.to_string(),
+            other => format!("{other:?}"),
+        };
+        worker.lines.finish(&mut self.journal, &worker.session, worker.uid);
+        self.journal.own("end", Some((&worker.session, worker.uid)), &[("how", how.into())]);
+    }
+
+    fn accept(&mut self, listener: &OwnedFd, now: Duration) {
+        for _ in 0..16 {
+            let Some(launcher) = socket::accept(listener) else { return };
+            if let Err(problem) = self.open(&launcher, now)
+                && let Ok(packet) = encode(&FromGateway::Refused { problem })
+            {
+                let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+            }
+        }
+    }
+
+    fn open(&mut self, launcher: &OwnedFd, now: Duration) -> Result<(), Problem> {
+        let peer = getsockopt(launcher, sockopt::PeerCredentials).map_err(|e| failed(&e))?;
+        let uid = peer.uid();
+        self.openings.retain(|_, b| !b.is_full(now));
+        if !self.openings.entry(uid).or_insert_with(|| Bucket::new(64, 8)).take(now) {
+            return Err(busy("sessions are opened too fast"));
+        }
+        let resolved = policy::load()?.resolve(&[]).map_err(policy::first)?;
+        let person = people::Person::of(uid, launcher);
+        if !resolved.may_open(&person.name, uid, &person.groups) {
+            self.journal.own("refused", Some(("", uid)), &[("reason", "not in the policy's users".into())]);
+            return Err(Problem::new(
+                Code::GATEWAY_REFUSED_USER,
+                person.name.clone(),
+                "the policy's `users` does not name this user",
+                format!("add \"{}\" to `users` in {}", person.name, policy::POLICY),
+            ));
+        }
+        let own = self.workers.iter().filter(|w| w.uid == uid).count();
+        if own >= resolved.limits.sessions as usize || self.workers.len() >= MOST_WORKERS {
+            return Err(busy("this user has as many sessions as the policy allows"));
+        }
+        if !self.journal.works() {
+            return Err(Problem::new(Code::GATEWAY_BUSY, journal::LOG, "the log can't be written", "make space on its disk"));
+        }
+        let worker = start(launcher, uid).map_err(|e| failed(&e))?;
+        self.workers.push(worker);
+        Ok(())
+    }
+}
+
+fn busy(what: &str) -> Problem {
+    Problem::new(Code::GATEWAY_BUSY, "gateway", what, "end another session, or raise `limits.sessions`")
+}
+
+fn failed(e: &dyn std::error::Error) -> Problem {
+    Problem::new(Code::GATEWAY_BUSY, "gateway", format!("it could not start a session: {e}"), "try again; see the gateway's log")
+}
+
+/// Starts a worker: its connection is its stdin, its log its stdout; nothing else is open in it.
+fn start(launcher: &OwnedFd, uid: u32) -> std::io::Result<Worker> {
+    let (log, workers_end) = socket::log_pair()?;
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(std::io::Error::other)?;
+    let session = format!("{:016x}", u64::from_be_bytes(number));
+    let child = Command::new("/proc/self/exe")
+        .args(["worker", &std::process::id().to_string(), &session, &uid.to_string()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(launcher.try_clone()?))
+        .stdout(Stdio::from(workers_end))
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
+    Ok(Worker { pid, uid, session, log, lines: Lines::new() })
+}
+
+/// Not root, no capabilities, and no way to get any.
+fn confine() -> Result<(), String> {
+    if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
+        return Err("it does not run as root".into());
+    }
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
+    let mut sets = 0;
+    for line in status.lines() {
+        if let Some((key @ ("CapInh" | "CapPrm" | "CapEff" | "CapAmb"), value)) = line.split_once(":\t") {
+            sets += 1;
+            if u64::from_str_radix(value, 16) != Ok(0) {
+                return Err(format!("it does not run with capabilities ({key} {value})"));
+            }
+        }
+    }
+    if sets != 4 {
+        return Err("the kernel does not say which capabilities it has".into());
+    }
+    // SAFETY: prctl with these constants takes integers only.
+    let failed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) != 0
+    };
+    if failed {
+        return Err("no_new_privs can't be set".into());
+    }
+    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
+        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    }
+    Ok(())
+}

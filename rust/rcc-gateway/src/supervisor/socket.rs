@@ -1,0 +1,88 @@
+//! The gateway's socket: taken from systemd, or made.
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, listen as start, socket, socketpair};
+use rcc_proto::GATEWAY_SOCKET;
+use rcc_report::{Code, Problem};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::{env, fs, io};
+
+/// The listening socket, non-blocking.
+pub fn listen() -> Result<OwnedFd, Problem> {
+    let problem = |what: String, remedy: &str| Problem::new(Code::GATEWAY_PORT_IN_USE, GATEWAY_SOCKET, what, remedy);
+    if let Some(given) = from_systemd() {
+        return given.map_err(|what| problem(what, "systemctl restart rcc-gateway.socket"));
+    }
+    let path = Path::new(GATEWAY_SOCKET);
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let facts = fs::metadata(folder).map_err(|e| problem(format!("its folder can't be used: {e}"), "sudo rcc setup"))?;
+    let me = nix::unistd::geteuid().as_raw();
+    if !(facts.uid() == 0 || facts.uid() == me) || facts.mode() & 0o022 != 0 {
+        return Err(problem("its folder is not root's or the gateway's alone".into(), "sudo rcc setup"));
+    }
+    make(path).map_err(|e| match e {
+        Errno::EADDRINUSE => problem("another gateway listens on it".into(), "systemctl status rcc-gateway"),
+        e => problem(format!("it can't be made: {e}"), "sudo rcc setup"),
+    })
+}
+
+fn make(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let new = || socket(AddressFamily::Unix, SockType::SeqPacket, flags, None);
+    let address = UnixAddr::new(path)?;
+    match connect(new()?.as_raw_fd(), &address) {
+        Err(Errno::ENOENT) => {}
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?,
+        // Connected, or its queue is full: somebody lives there.
+        _ => return Err(Errno::EADDRINUSE),
+    }
+    let fd = new()?;
+    bind(fd.as_raw_fd(), &address)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(|_| Errno::EPERM)?;
+    start(&fd, Backlog::new(128)?)?;
+    Ok(fd)
+}
+
+/// The socket that systemd passed (sd_listen_fds(3)), if it passed one.
+fn from_systemd() -> Option<Result<OwnedFd, String>> {
+    let is_ours = env::var("LISTEN_PID").ok()?.parse() == Ok(std::process::id());
+    if !is_ours {
+        return None;
+    }
+    if env::var("LISTEN_FDS").as_deref() != Ok("1") {
+        return Some(Err("not exactly one socket was passed".into()));
+    }
+    // SAFETY: by the protocol of LISTEN_PID, descriptor 3 was passed to this process and nothing else here uses it.
+    let fd = unsafe { OwnedFd::from_raw_fd(3) };
+    Some(check(fd).map_err(|e| format!("the socket that was passed is not the gateway's: {e}")))
+}
+
+fn check(fd: OwnedFd) -> Result<OwnedFd, String> {
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+    use nix::sys::socket::{getsockopt, sockopt};
+    let address: UnixAddr = getsockname(fd.as_raw_fd()).map_err(|e| e.to_string())?;
+    if address.path() != Some(Path::new(GATEWAY_SOCKET)) {
+        return Err("another address".into());
+    }
+    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::SeqPacket) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+        return Err("not a listening SOCK_SEQPACKET".into());
+    }
+    fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| e.to_string())?;
+    fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
+    Ok(fd)
+}
+
+/// A waiting connection.
+pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
+    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
+    // SAFETY: accept4 just returned this descriptor; nobody else has it.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The two ends of a worker's log; both non-blocking.
+pub fn log_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}

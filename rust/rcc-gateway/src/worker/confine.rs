@@ -1,0 +1,175 @@
+//! What a worker gives up before it reads anything: dumps, resources, and system calls.
+//!
+//! The filter is an allowlist; whatever else is called kills the process. No program can be started (no execve, no
+//! fork), no file written, no socket but TCP and UDP made, nothing bound or listened on, no other process touched.
+
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::socket::{getsockopt, sockopt};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition as Cond, SeccompFilter, SeccompRule,
+};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The most memory a worker may have, in bytes: some buffers for each connection, at most this in all.
+const MEMORY: u64 = 512 << 20;
+
+/// No dumps, and the end with the supervisor. The supervisor must still be the parent.
+pub fn before_anything(supervisor: &str) -> io::Result<()> {
+    // SAFETY: prctl and mallopt with these constants take integers only.
+    let failed = unsafe {
+        // One heap for all threads: they share little, and each heap of its own would be memory of its own.
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) != 0
+            || libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) != 0
+    };
+    if failed || nix::unistd::getppid().to_string() != supervisor {
+        return Err(io::Error::other("not started by the supervisor"));
+    }
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    std::panic::set_hook(Box::new(|_| {}));
+    Ok(())
+}
+
+/// Bounds for a session with at most so many connections.
+pub fn limits(connections: u32) -> io::Result<()> {
+    // Two sockets a connection, a pipe's two ends where data flows, and some of the worker's own.
+    let files = u64::from(connections) * 4 + 256;
+    let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = files.min(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
+    setrlimit(Resource::RLIMIT_DATA, MEMORY, MEMORY)?;
+    // Threads exist already; there will be no more.
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    Ok(())
+}
+
+/// Installs the filter, on all threads.
+pub fn system_calls(launcher: &OwnedFd) -> io::Result<()> {
+    // The launcher's connection must be what the filter assumes: no other Unix socket is ever made.
+    if getsockopt(launcher, sockopt::SockType) != Ok(nix::sys::socket::SockType::SeqPacket) {
+        return Err(io::Error::other("the connection is not SOCK_SEQPACKET"));
+    }
+    let program = filter().map_err(io::Error::other)?;
+    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules = Rules::new();
+    for call in FREE {
+        rules.insert(*call, vec![]);
+    }
+    let masked = |arg, mask: u32, value: u32| Cond::new(arg, Len::Dword, Op::MaskedEq(mask.into()), value.into());
+    let eq = |arg, value: i32| Cond::new(arg, Len::Dword, Op::Eq, u64::from(value.cast_unsigned()));
+    let rule = SeccompRule::new;
+
+    // socket: TCP and UDP over IPv4 and IPv6.
+    let mut sockets = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for (kind, protocols) in [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])] {
+            for protocol in protocols {
+                sockets.push(rule(vec![eq(0, family)?, masked(1, 0xf, kind.cast_unsigned())?, eq(2, protocol)?])?);
+            }
+        }
+    }
+    rules.insert(libc::SYS_socket, sockets);
+    // openat: to read only.
+    let writing = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
+    rules.insert(libc::SYS_openat, vec![rule(vec![masked(2, writing, 0)?])?]);
+    // mmap, mprotect: no executable memory.
+    let exec = libc::PROT_EXEC.cast_unsigned();
+    rules.insert(libc::SYS_mmap, vec![rule(vec![masked(2, exec, 0)?])?]);
+    rules.insert(libc::SYS_mprotect, vec![rule(vec![masked(2, exec, 0)?])?]);
+    // ioctl: FIONBIO alone.
+    rules.insert(libc::SYS_ioctl, vec![rule(vec![Cond::new(1, Len::Dword, Op::Eq, libc::FIONBIO as u64)?])?]);
+    // fcntl: flags, duplicates, and the size of a pipe.
+    let commands = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_SETPIPE_SZ];
+    rules.insert(libc::SYS_fcntl, commands.iter().map(|c| rule(vec![eq(1, *c)?])).collect::<Result<_, _>>()?);
+    // setsockopt: what the relay sets; no filters, no repair, no upper-layer protocols.
+    let options = [
+        (libc::SOL_SOCKET, libc::SO_LINGER),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    ];
+    let options = options.iter().map(|(level, name)| rule(vec![eq(1, *level)?, eq(2, *name)?]));
+    rules.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
+    // madvise frees; prctl names memory (glibc 2.40's malloc) and threads.
+    let names = [libc::PR_SET_VMA, libc::PR_SET_NAME];
+    rules.insert(libc::SYS_prctl, names.iter().map(|n| rule(vec![eq(0, *n)?])).collect::<Result<_, _>>()?);
+    // A panic aborts: a signal to itself.
+    let me = std::process::id();
+    rules.insert(libc::SYS_tgkill, vec![rule(vec![Cond::new(0, Len::Dword, Op::Eq, me.into())?])?]);
+
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?.try_into()
+}
+
+/// Calls that are allowed whatever their arguments: on descriptors that exist, on the process's own memory and time.
+const FREE: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_splice,
+    libc::SYS_pipe2,
+    libc::SYS_close,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_lseek,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];

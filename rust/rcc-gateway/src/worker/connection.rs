@@ -1,0 +1,250 @@
+//! One redirected connection: which name was dialled, what the policy says, what the first bytes must be, and the relay.
+
+use super::dial::{Failed, Whither};
+use super::http_relay;
+use super::log::plain;
+use super::relay::{deliver_on_close, direction, tune};
+use super::session::Session;
+use super::sniff::{self, Kind, Prelude};
+use crate::client_hello::{self, Guard};
+use crate::http1;
+use crate::stand_in;
+use rcc_policy::{Check, Decision, HostName, Ranges, Target};
+use serde_json::json;
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// How long a client may take over its hello or its first request's head.
+pub const FIRST_BYTES: Duration = Duration::from_secs(10);
+
+/// Why a connection ended otherwise than by both sides' closing it.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The policy, in decision or by what the bytes turned out to be.
+    #[error("{0}")]
+    Denied(String),
+    /// The same for TLS.
+    #[error("{0}")]
+    Tls(#[from] client_hello::Refusal),
+    /// The same for HTTP.
+    #[error("{0}")]
+    Http(#[from] http1::Refusal),
+    /// The way out failed.
+    #[error("{0}")]
+    Dial(#[from] Failed),
+    /// One of the two connections broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The client took too long.
+    #[error("no complete first message in time")]
+    Slow,
+}
+
+/// What the agent dialled.
+struct Dialled {
+    name: Option<HostName>,
+    ip: IpAddr,
+    port: u16,
+}
+
+impl Dialled {
+    fn text(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.ip.to_string(), ToString::to_string)
+    }
+}
+
+/// Serves the connection to its end. Dropping `client` aborts it unless it ended orderly.
+pub async fn serve(session: &Session, mut client: TcpStream) {
+    let Ok(to) = destination(&client) else { return };
+    tune(&client);
+    let number = session.number();
+    let name = match to.ip() {
+        IpAddr::V4(ip) => session.stand_ins.borrow().name(ip).cloned(),
+        IpAddr::V6(_) => None,
+    };
+    let to = Dialled { name, ip: to.ip(), port: to.port() };
+    let (start, up, down) = (Instant::now(), Cell::new(0), Cell::new(0));
+    let mut rule = String::new();
+    let ended = attempt(session, &mut client, &to, number, &mut rule, (&up, &down)).await;
+    session.count(up.get(), down.get());
+    let (host, port) = (to.text(), to.port);
+    match &ended {
+        Err(End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Dial(Failed::Forbidden(_))) => {
+            let reason = ended.as_ref().map_or_else(ToString::to_string, |()| String::new());
+            session.log.event(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),
+                "bytes_up": up.get(), "bytes_down": down.get()}));
+            if port == 80 && up.get() == 0 {
+                http_relay::explain(&mut client, &host, port, &reason).await;
+            }
+        }
+        Err(End::Dial(e)) => session.log.event(&json!({"event": "fail", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&e.to_string())})),
+        Ok(()) | Err(End::Io(_)) => {
+            let how = ended.as_ref().map_or_else(ToString::to_string, |()| "closed".to_owned());
+            let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+            session.log.event(&json!({"event": "close", "conn": number, "name": plain(&host), "port": port,
+                "bytes_up": up.get(), "bytes_down": down.get(), "ms": ms, "how": plain(&how)}));
+        }
+    }
+}
+
+/// Counters of both directions.
+pub type Counts<'a> = (&'a Cell<u64>, &'a Cell<u64>);
+
+async fn attempt(session: &Session, client: &mut TcpStream, to: &Dialled, number: u64, rule: &mut String, counts: Counts<'_>) -> Result<(), End> {
+    let target = match &to.name {
+        Some(name) => Target::Name(name),
+        None if matches!(to.ip, IpAddr::V4(ip) if stand_in::in_range(ip)) => {
+            return Err(End::Denied("an address that stands for no name".into()));
+        }
+        None => Target::Address(to.ip),
+    };
+    let (check, private) = match session.policy.decide(target, to.port) {
+        Decision::Allow { check, rule: by, private } => {
+            *rule = by;
+            (check, private)
+        }
+        Decision::Deny { reason, rule: by } => {
+            *rule = by.unwrap_or_default();
+            return Err(End::Denied(reason.to_string()));
+        }
+    };
+    let out = Out { session, to, private: private.as_ref(), number, rule, check };
+    match (&to.name, check) {
+        // An address has no name that the bytes could contradict.
+        (None, _) | (_, Check::Raw) => {
+            let mut server = out.connect().await?;
+            relay(session, client, &mut server, counts).await?;
+        }
+        (Some(name), Check::Tls) => {
+            let mut guard = Guard::new(name.as_str());
+            let first = within(sniff::hello(client, &mut guard)).await?;
+            let mut server = out.connect().await?;
+            checked(session, client, &mut server, Prelude::Tls(guard, first), counts).await?;
+        }
+        (Some(name), Check::Http) => {
+            let first = within(sniff::head(client, name.as_str(), to.port)).await?;
+            let mut server = out.connect().await?;
+            checked(session, client, &mut server, Prelude::Http(http1::Requests::new(name.as_str(), to.port), first), counts).await?;
+        }
+        (Some(name), Check::Auto) => {
+            let mut server = out.connect().await?;
+            checked(session, client, &mut server, Prelude::Unknown(name.as_str(), to.port), counts).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn within<T>(first: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+    tokio::time::timeout(FIRST_BYTES, first).await.map_err(|_| End::Slow)?
+}
+
+/// A decision that allows, on its way to a connection.
+struct Out<'a> {
+    session: &'a Session,
+    to: &'a Dialled,
+    private: Option<&'a Ranges>,
+    number: u64,
+    rule: &'a str,
+    check: Check,
+}
+
+impl Out<'_> {
+    async fn connect(&self) -> Result<TcpStream, End> {
+        let whither = self.to.name.as_ref().map_or(Whither::Address(self.to.ip), Whither::Name);
+        let server = self.session.dialer.connect(&self.session.policy, whither, self.to.port, self.private).await?;
+        let address = server.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+        self.session.log.event(&json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
+            "rule": self.rule, "check": self.check.to_string(), "address": address}));
+        Ok(server)
+    }
+}
+
+/// Both directions, unchecked.
+async fn relay(session: &Session, client: &mut TcpStream, server: &mut TcpStream, (up, down): Counts<'_>) -> Result<(), End> {
+    {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        tokio::try_join!(
+            direction(&mut from_client, &mut to_server, up, &session.pipes),
+            direction(&mut from_server, &mut to_client, down, &session.pipes),
+        )?;
+    }
+    deliver_on_close(client);
+    deliver_on_close(server);
+    Ok(())
+}
+
+/// Both directions; what the client sends is followed as far as its protocol says.
+async fn checked(session: &Session, client: &mut TcpStream, server: &mut TcpStream, prelude: Prelude<'_>, (up, down): Counts<'_>) -> Result<(), End> {
+    let upgrade = http_relay::Upgrade::default();
+    {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let upwards = async {
+            let prelude = match prelude {
+                Prelude::Unknown(name, port) => match sniff::kind(&mut from_client).await? {
+                    (Kind::Tls, first) => {
+                        let mut guard = Guard::new(name);
+                        let first = within(sniff::rest_of_hello(&mut from_client, &mut guard, first)).await?;
+                        Prelude::Tls(guard, first)
+                    }
+                    (Kind::Http, first) => Prelude::Http(http1::Requests::new(name, port), first),
+                    (Kind::Other, first) => Prelude::Free(first),
+                },
+                known => known,
+            };
+            match prelude {
+                Prelude::Tls(guard, first) => sniff::watch(&mut from_client, &mut to_server, guard, first, up).await?,
+                Prelude::Http(requests, first) => {
+                    let ended = http_relay::requests(&mut from_client, &mut to_server, requests, first, up, &session.pipes, &upgrade).await?;
+                    if ended {
+                        to_server.shutdown().await?;
+                        return Ok(());
+                    }
+                }
+                Prelude::Free(first) => {
+                    to_server.write_all(&first).await?;
+                    up.set(up.get() + first.len() as u64);
+                }
+                Prelude::Unknown(..) => {}
+            }
+            direction(&mut from_client, &mut to_server, up, &session.pipes).await.map_err(End::from)
+        };
+        let downwards = async {
+            http_relay::answers(&mut from_server, &mut to_client, down, &upgrade).await?;
+            direction(&mut from_server, &mut to_client, down, &session.pipes).await.map_err(End::from)
+        };
+        tokio::try_join!(upwards, downwards)?;
+    }
+    deliver_on_close(client);
+    deliver_on_close(server);
+    Ok(())
+}
+
+/// The address that was dialled: before the redirect, or, where there was none, the socket's own (AnyIP).
+fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
+    const SO_ORIGINAL_DST: i32 = 80;
+    // SAFETY: an all-zero sockaddr_in is a valid value.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    let mut size = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `size` bytes, the struct's own size, to `address`.
+    let done = unsafe { libc::getsockopt(client.as_raw_fd(), libc::SOL_IP, SO_ORIGINAL_DST, (&raw mut address).cast(), &raw mut size) };
+    if done == 0 && i32::from(address.sin_family) == libc::AF_INET {
+        let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+        return Ok((ip, u16::from_be(address.sin_port)).into());
+    }
+    client.local_addr()
+}
+
+/// Reads something from a client who must say something first; its end is an error.
+pub async fn some(client: &mut (impl AsyncReadExt + Unpin), into: &mut Vec<u8>) -> Result<(), End> {
+    if client.read_buf(into).await? == 0 {
+        return Err(End::Denied("the client ended without a complete first message".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! DNS on the session's own sockets. The datagrams' socket is shared with whoever kept a copy, so each call says
+//! MSG_DONTWAIT itself.
+
+use super::log::plain;
+use super::relay::tune;
+use super::session::Session;
+use crate::dns::{self, Known, MAX_UDP, Outcome};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockaddrIn, recvfrom, sendto};
+use serde_json::json;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+/// How long a client may take over one query on TCP.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves datagrams until the socket fails.
+pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> {
+    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    let mut buffer = [0; 1500];
+    loop {
+        let mut ready = socket.readable().await?;
+        // A few at a time, so that connections get their turn.
+        for _ in 0..32 {
+            let fd = socket.as_raw_fd();
+            let (n, from) = match receive(fd, &mut buffer) {
+                Ok(got) => got,
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                // An ICMP error of an earlier answer, and the like.
+                Err(_) => continue,
+            };
+            if !session.may_query() {
+                continue;
+            }
+            if let (Some(answer), Some(to)) = (respond(&session, &buffer[..n], MAX_UDP), from) {
+                let _ = sendto(fd, &answer, &to, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+            }
+        }
+        drop(ready);
+        tokio::task::yield_now().await;
+    }
+}
+
+fn receive(fd: i32, buffer: &mut [u8]) -> Result<(usize, Option<SockaddrIn>), Errno> {
+    // recvfrom of nix has no flags.
+    let _ = recvfrom::<SockaddrIn>;
+    let mut slices = [io::IoSliceMut::new(buffer)];
+    let message = nix::sys::socket::recvmsg::<SockaddrIn>(fd, &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
+    if message.flags.contains(MsgFlags::MSG_TRUNC) { Ok((0, None)) } else { Ok((message.bytes, message.address)) }
+}
+
+/// Serves one connection.
+pub async fn stream(session: Rc<Session>, mut stream: TcpStream) {
+    tune(&stream);
+    let one = async |stream: &mut TcpStream| -> io::Result<()> {
+        let length = stream.read_u16().await?;
+        let mut query = vec![0; usize::from(length).min(4096)];
+        stream.read_exact(&mut query).await?;
+        if !session.may_query() {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        let answer = respond(&session, &query, usize::from(u16::MAX)).ok_or(io::ErrorKind::InvalidData)?;
+        let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
+        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await
+    };
+    while let Ok(Ok(())) = tokio::time::timeout(PATIENCE, one(&mut stream)).await {}
+    super::relay::deliver_on_close(&stream);
+}
+
+fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
+    let known = |name: &_| if session.knows(name) { Known::Yes } else { Known::No };
+    let (answer, outcome) = dns::answer(query, &known, &mut session.stand_ins.borrow_mut(), room);
+    let (name, allowed, reason) = match outcome {
+        Outcome::Quiet => return answer,
+        Outcome::Allowed { name } => (name.to_string(), true, None),
+        Outcome::Denied { name } => (name, false, Some("the policy does not name it")),
+        Outcome::Full { name } => (name.to_string(), false, Some("too many names in this session")),
+    };
+    if session.first_time(&format!("{allowed} {name}")) {
+        session.log.event(&json!({"event": "dns", "name": plain(&name), "allowed": allowed, "reason": reason}));
+    }
+    answer
+}

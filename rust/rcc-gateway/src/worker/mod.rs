@@ -1,0 +1,150 @@
+//! A worker: one process for one session. Whatever an agent or a launcher sends is parsed here.
+//!
+//! Order matters: first the process gives up what it can (dump, limits, system calls), then it reads the launcher's
+//! first byte. It ends when the launcher's connection or the supervisor does, and with it each of its sockets.
+
+mod accept;
+mod confine;
+mod connection;
+mod dial;
+mod dns_server;
+mod handover;
+mod http_relay;
+mod log;
+mod relay;
+mod resolver;
+mod session;
+mod sniff;
+
+use crate::policy;
+use log::Log;
+use nix::sys::socket::{MsgFlags, send};
+use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, encode};
+use rcc_report::{Code, Problem};
+use serde_json::json;
+use session::Session;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long each step of the handshake may take.
+const STEP: Duration = Duration::from_secs(10);
+
+/// The worker's whole life. `supervisor` is the pid that must be the parent.
+#[must_use]
+pub fn main(supervisor: &str, session: &str, uid: &str) -> ExitCode {
+    if confine::before_anything(supervisor).is_err() {
+        return ExitCode::FAILURE;
+    }
+    // SAFETY: the supervisor passes exactly these two descriptors as stdin and stdout; nothing here prints.
+    let (launcher, log) = unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) };
+    let log = Log::new(log);
+    let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, uid, &log));
+    match outcome {
+        Ok((session, sockets, acceptors)) => run(launcher, Rc::new(session), sockets, acceptors),
+        Err(problem) => {
+            log.event(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
+            tell(&launcher, &FromGateway::Refused { problem });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is read and made before the first byte of the launcher's.
+struct Prepared {
+    policy: rcc_policy::Policy,
+    acceptors: accept::Acceptors,
+    own_namespace: u64,
+}
+
+fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
+    let failed = |what: String| Problem::new(Code::GATEWAY_BUSY, "gateway", what, "try again; see the gateway's log");
+    let policy = policy::load()?;
+    let limits = policy.resolve(&[]).map_err(policy::first)?.limits;
+    let own_namespace = handover::own_namespace().map_err(|e| {
+        Problem::new(Code::KERNEL_TOO_OLD, "SO_NETNS_COOKIE", format!("the kernel does not tell network namespaces apart: {e}"), "use Linux 5.14 or later")
+    })?;
+    let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
+    confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
+    confine::system_calls(launcher).map_err(|e| failed(format!("it could not confine itself: {e}")))?;
+    Ok(Prepared { policy, acceptors, own_namespace })
+}
+
+type Ready = (Session, handover::Sockets, accept::Acceptors);
+
+fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, uid: &str, log: &Log) -> Result<Ready, Problem> {
+    let open = match handover::receive(launcher, Instant::now() + STEP)? {
+        (ToGateway::Open(open), fds) if fds.is_empty() => open,
+        _ => return Err(handover::protocol("the first packet is not an `open` without descriptors")),
+    };
+    let Open { version, project, agent, grants, credentials } = open;
+    let agreed = VERSION.agree(version).map_err(|far| {
+        Problem::new(Code::GATEWAY_VERSION, "gateway", far.to_string(), "run the installed launcher, /usr/local/bin/rcc, or run `sudo rcc setup` of this one")
+    })?;
+    let resolved = prepared.policy.resolve(&grants).map_err(policy::first)?;
+    let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
+    let fingerprint = resolved.fingerprint.to_string();
+    let session = Session::new(id, resolved, credentials, log.clone())?;
+    log.event(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
+        "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
+    let _ = uid;
+    tell(launcher, &FromGateway::Opened(Opened {
+        version: VERSION,
+        session: id.to_owned(),
+        fingerprint,
+        ranges,
+        credential_endpoints: session.credential_endpoints(),
+    }));
+    let fds = match handover::receive(launcher, Instant::now() + STEP)? {
+        (ToGateway::Listen, fds) => fds,
+        (ToGateway::Open(_), _) => return Err(handover::protocol("a session is opened once")),
+    };
+    let sockets = handover::check(fds, prepared.own_namespace)?;
+    Ok((session, sockets, prepared.acceptors))
+}
+
+fn run(launcher: OwnedFd, session: Rc<Session>, sockets: handover::Sockets, acceptors: accept::Acceptors) -> ExitCode {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() else {
+        return ExitCode::FAILURE;
+    };
+    let local = tokio::task::LocalSet::new();
+    let ended = local.block_on(&runtime, async {
+        let sockets = acceptors.listen(sockets);
+        tell(&launcher, &FromGateway::Listening);
+        tokio::select! {
+            why = watch(launcher.as_fd()) => why,
+            why = session::serve(session.clone(), sockets) => Err(why),
+        }
+    });
+    if let Err(problem) = ended {
+        session.log.event(&json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}));
+        tell(&launcher, &FromGateway::Closing { problem });
+    }
+    session.end();
+    // Not by return: an acceptor thread may hang in accept, and sockets are aborted by the kernel as they are.
+    std::process::exit(0)
+}
+
+/// Until the launcher is gone. It has nothing more to say.
+async fn watch(launcher: BorrowedFd<'_>) -> Result<(), Problem> {
+    let Ok(fd) = tokio::io::unix::AsyncFd::with_interest(launcher, tokio::io::Interest::READABLE) else {
+        return Ok(());
+    };
+    loop {
+        let Ok(mut ready) = fd.readable().await else { return Ok(()) };
+        let mut byte = [0; 1];
+        match nix::sys::socket::recv(launcher.as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT) {
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => ready.clear_ready(),
+            Ok(0) | Err(_) => return Ok(()),
+            Ok(_) => return Err(handover::protocol("nothing is said after `listen`")),
+        }
+    }
+}
+
+/// Says something to the launcher; if it does not listen, the end of the connection will tell.
+fn tell(launcher: &OwnedFd, message: &FromGateway) {
+    if let Ok(packet) = encode(message) {
+        let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    }
+}

@@ -1,0 +1,194 @@
+//! Moves bytes between two connections. Small amounts go through one buffer that all connections share; where data
+//! flows, splice(2) moves it through a pipe without a copy. A connection that is idle holds neither.
+//!
+//! Invariant: a socket is set to abort on close from its first moment; only a relay that ended orderly on both sides
+//! takes that back. So a denial, an error, and the death of the process are all seen as a reset, and no data is left to
+//! the kernel that no longer has an owner (the firewall's rules go by owner).
+
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use socket2::SockRef;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// The shared buffer. What fills it is worth a splice.
+const SMALL: usize = 16 * 1024;
+/// The size asked for each pipe, in bytes; where the kernel gives less, less is moved at a time.
+const PIPE: usize = 512 * 1024;
+/// Pipes kept for later.
+const IDLE_PIPES: usize = 4;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Gives the shared buffer to `f`, for as long as `f` runs.
+pub fn with_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.is_empty() {
+            buffer.resize(SMALL, 0);
+        }
+        f(buffer)
+    })
+}
+
+/// Closing this socket resets the connection.
+pub fn abort_on_close(fd: &impl AsFd) -> io::Result<()> {
+    SockRef::from(fd).set_linger(Some(Duration::ZERO))
+}
+
+/// Closing this socket delivers what was written.
+pub fn deliver_on_close(fd: &impl AsFd) {
+    let _ = SockRef::from(fd).set_linger(None);
+}
+
+/// Small writes at once, and dead peers noticed.
+pub fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+#[derive(Debug)]
+struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+    size: usize,
+}
+
+/// Pipes that no relay uses at the moment.
+#[derive(Debug, Default, Clone)]
+pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let wish = i32::try_from(PIPE).unwrap_or(i32::MAX);
+        let size = fcntl(&into, FcntlArg::F_SETPIPE_SZ(wish)).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024);
+        Ok(Pipe { out, into, size })
+    }
+
+    /// Takes back an empty pipe.
+    fn put(&self, pipe: Pipe) {
+        let mut idle = self.0.borrow_mut();
+        if idle.len() < IDLE_PIPES {
+            idle.push(pipe);
+        }
+    }
+}
+
+enum Moved {
+    Nothing,
+    Bytes { n: usize, rest: Vec<u8> },
+}
+
+/// Moves up to `limit` bytes (all, if `None`) until the source ends; true if it ended, false if the limit was reached.
+pub async fn pump(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    limit: Option<u64>,
+    moved: &Cell<u64>,
+    pipes: &Pipes,
+) -> io::Result<bool> {
+    let mut left = limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(SMALL);
+        let Moved::Bytes { n, rest } = small(from, to, room).await? else { return Ok(true) };
+        if !rest.is_empty() {
+            to.write_all(&rest).await?;
+        }
+        moved.set(moved.get() + n as u64);
+        left -= n as u64;
+        if n == SMALL && left > 0 {
+            let (ended, n) = spliced(from, to, left, moved, pipes).await?;
+            left -= n;
+            if ended {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// One read into the shared buffer, and as much of it written as goes at once.
+async fn small(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, room: usize) -> io::Result<Moved> {
+    poll_fn(|cx| {
+        with_buffer(|buffer| {
+            let mut read = ReadBuf::new(&mut buffer[..room]);
+            ready!(Pin::new(&mut *from).poll_read(cx, &mut read))?;
+            let data = read.filled();
+            if data.is_empty() {
+                return Poll::Ready(Ok(Moved::Nothing));
+            }
+            let mut done = 0;
+            while done < data.len() {
+                match Pin::new(&mut *to).poll_write(cx, &data[done..]) {
+                    Poll::Ready(Ok(n)) => done += n,
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(Moved::Bytes { n: data.len(), rest: data[done..].to_vec() }))
+        })
+    })
+    .await
+}
+
+/// Splices until the source has nothing more at the moment.
+async fn spliced(from: &ReadHalf<'_>, to: &WriteHalf<'_>, limit: u64, moved: &Cell<u64>, pipes: &Pipes) -> io::Result<(bool, u64)> {
+    let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
+    let pipe = pipes.take()?;
+    let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
+    let mut total = 0u64;
+    loop {
+        let want = usize::try_from(limit - total).unwrap_or(usize::MAX).min(pipe.size);
+        if want == 0 {
+            pipes.put(pipe);
+            return Ok((false, total));
+        }
+        let got = from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.into, None, want, flags)?));
+        let mut inside = match got {
+            Ok(0) => {
+                pipes.put(pipe);
+                return Ok((true, total));
+            }
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                pipes.put(pipe);
+                return Ok((false, total));
+            }
+            Err(e) => return Err(e),
+        };
+        while inside > 0 {
+            match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.out, None, to, None, inside, flags)?)) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    inside -= n;
+                    total += n as u64;
+                    moved.set(moved.get() + n as u64);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+                Err(e) => return Err(e),
+            }
+        }
+        // try_io is free of charge for tokio's scheduler; other connections want their turn.
+        tokio::task::consume_budget().await;
+    }
+}
+
+/// The whole of one direction, with its end passed on.
+pub async fn direction(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, moved: &Cell<u64>, pipes: &Pipes) -> io::Result<()> {
+    pump(from, to, None, moved, pipes).await?;
+    to.shutdown().await
+}

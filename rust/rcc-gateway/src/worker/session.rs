@@ -1,0 +1,182 @@
+//! One session's state, and the loop that serves it.
+
+use super::accept::Arrivals;
+use super::dial::Dialer;
+use super::log::Log;
+use super::relay::Pipes;
+use super::resolver::Resolver;
+use super::{connection, dns_server};
+use crate::rate::Bucket;
+use crate::stand_in::StandIns;
+use rcc_policy::{HostName, Resolved};
+use rcc_proto::Credential;
+use rcc_report::{Code, Problem};
+use serde_json::json;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+use tokio::net::TcpStream;
+
+/// Connections for DNS at once.
+const DNS_STREAMS: u32 = 32;
+/// Names whose first decision is remembered as logged.
+const SEEN: usize = 4096;
+
+/// A session.
+pub struct Session {
+    /// The policy with this session's grants.
+    pub policy: Resolved,
+    /// What stands for what.
+    pub stand_ins: RefCell<StandIns>,
+    /// The log.
+    pub log: Log,
+    /// Pipes to splice through.
+    pub pipes: Pipes,
+    /// The way out.
+    pub dialer: Dialer,
+    endpoints: Vec<String>,
+    open: Cell<u32>,
+    dns_streams: Cell<u32>,
+    numbers: Cell<u64>,
+    queries: RefCell<Bucket>,
+    seen: RefCell<HashSet<String>>,
+    start: Instant,
+    up: Cell<u64>,
+    down: Cell<u64>,
+}
+
+impl Session {
+    /// A session by the policy and the launcher's wishes.
+    pub fn new(_id: &str, policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
+        if policy.upstream_proxy.is_some() {
+            return Err(Problem::new(Code::POLICY_BAD_VALUE, "upstream_proxy", "this gateway can't use a proxy yet", "leave out `upstream_proxy`"));
+        }
+        let _ = credentials;
+        let dialer = Dialer::new(Resolver::new(policy.resolvers.clone()));
+        Ok(Self {
+            stand_ins: RefCell::new(StandIns::new(policy.limits.names)),
+            policy,
+            log,
+            pipes: Pipes::default(),
+            dialer,
+            endpoints: Vec::new(),
+            open: Cell::new(0),
+            dns_streams: Cell::new(0),
+            numbers: Cell::new(0),
+            queries: RefCell::new(Bucket::new(1000, 200)),
+            seen: RefCell::default(),
+            start: Instant::now(),
+            up: Cell::new(0),
+            down: Cell::new(0),
+        })
+    }
+
+    /// The credential endpoints that have a key.
+    pub fn credential_endpoints(&self) -> Vec<String> {
+        self.endpoints.clone()
+    }
+
+    /// Whether the name resolves in this session.
+    pub fn knows(&self, name: &HostName) -> bool {
+        self.endpoints.iter().any(|e| e == name.as_str()) || self.policy.knows(name)
+    }
+
+    /// Whether one more DNS query may be answered now.
+    pub fn may_query(&self) -> bool {
+        self.queries.borrow_mut().take(self.start.elapsed())
+    }
+
+    /// Whether this was not said before (or so long ago that it was forgotten).
+    pub fn first_time(&self, what: &str) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        if seen.len() >= SEEN {
+            seen.clear();
+        }
+        seen.insert(what.to_owned())
+    }
+
+    /// A connection's number in the log.
+    pub fn number(&self) -> u64 {
+        self.numbers.replace(self.numbers.get() + 1) + 1
+    }
+
+    /// Adds to the session's totals.
+    pub fn count(&self, up: u64, down: u64) {
+        self.up.set(self.up.get() + up);
+        self.down.set(self.down.get() + down);
+    }
+
+    /// The session's last line.
+    pub fn end(&self) {
+        self.log.event(&json!({"event": "summary", "connections": self.numbers.get(), "open": self.open.get(),
+            "bytes_up": self.up.get(), "bytes_down": self.down.get(), "seconds": self.start.elapsed().as_secs()}));
+    }
+}
+
+/// Counts one connection for as long as it lives.
+struct Counted<'a>(&'a Cell<u32>);
+
+impl<'a> Counted<'a> {
+    fn new(cell: &'a Cell<u32>, most: u32) -> Option<Self> {
+        (cell.get() < most).then(|| {
+            cell.set(cell.get() + 1);
+            Self(cell)
+        })
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+fn stream(fd: OwnedFd) -> io::Result<TcpStream> {
+    TcpStream::from_std(fd.into())
+}
+
+/// Serves until something fails that the session can't do without.
+pub async fn serve(session: Rc<Session>, mut arrivals: Arrivals) -> Problem {
+    let mut datagrams = tokio::task::spawn_local(dns_server::datagrams(session.clone(), arrivals.dns));
+    loop {
+        tokio::select! {
+            fd = arrivals.redirect.recv() => match fd.map(stream) {
+                Some(Ok(client)) => connection_task(&session, client),
+                Some(Err(_)) => {}
+                None => return lost("the redirected port"),
+            },
+            fd = arrivals.dns_tcp.recv() => match fd.map(stream) {
+                Some(Ok(client)) => dns_task(&session, client),
+                Some(Err(_)) => {}
+                None => return lost("the DNS port (TCP)"),
+            },
+            _ = &mut datagrams => return lost("the DNS port (UDP)"),
+        }
+    }
+}
+
+fn lost(what: &str) -> Problem {
+    Problem::new(Code::GATEWAY_LOST, "session", format!("{what} can no longer be listened on"), "start the session again")
+}
+
+fn connection_task(session: &Rc<Session>, client: TcpStream) {
+    let session = session.clone();
+    tokio::task::spawn_local(async move {
+        match Counted::new(&session.open, session.policy.limits.connections) {
+            Some(_counted) => connection::serve(&session, client).await,
+            None => session.log.event(&json!({"event": "deny", "reason": "too many connections in this session"})),
+        }
+    });
+}
+
+fn dns_task(session: &Rc<Session>, client: TcpStream) {
+    let session = session.clone();
+    tokio::task::spawn_local(async move {
+        if let Some(_counted) = Counted::new(&session.dns_streams, DNS_STREAMS) {
+            dns_server::stream(session.clone(), client).await;
+        }
+    });
+}
