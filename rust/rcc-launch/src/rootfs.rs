@@ -6,6 +6,7 @@
 use crate::machine::Person;
 use serde::Serialize;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Links or folders at the top that lead into `/usr` on a merged system.
@@ -127,7 +128,8 @@ fn kind_of(path: &Path) -> Option<Kind> {
     if about.is_dir() {
         return Some(Kind::Folder);
     }
-    about.is_file().then_some(Kind::File)
+    // Not readable for everybody: then it is not for the agent either.
+    (about.is_file() && about.mode() & 0o004 != 0).then_some(Kind::File)
 }
 
 /// Something in the skeleton, the container's root before anything is mounted.
@@ -152,6 +154,11 @@ pub enum Entry {
         path: PathBuf,
         /// What it holds.
         text: String,
+    },
+    /// A file with the bytes that the host's has: one of `/etc`, small and root's, for which a mount would cost more.
+    Copy {
+        /// Where, inside and outside.
+        path: PathBuf,
     },
 }
 
@@ -180,10 +187,7 @@ pub fn compose(host: &HostRoot, person: &Person) -> Root {
                 root.skeleton.push(Entry::Folder { path: path.clone() });
                 root.read_only.push(path.clone());
             }
-            Kind::File => {
-                root.skeleton.push(Entry::File { path: path.clone(), text: String::new() });
-                root.read_only.push(path.clone());
-            }
+            Kind::File => root.skeleton.push(Entry::Copy { path: path.clone() }),
         }
     }
     root.skeleton.push(Entry::Link { path: "/etc/mtab".into(), to: "../proc/self/mounts".into() });
@@ -249,7 +253,8 @@ mod tests {
             ],
         };
         let root = compose(&host, &person());
-        assert_eq!(root.read_only, ["/etc/alternatives", "/etc/services", "/usr"].map(PathBuf::from));
+        assert_eq!(root.read_only, ["/etc/alternatives", "/usr"].map(PathBuf::from));
+        assert!(root.skeleton.contains(&Entry::Copy { path: "/etc/services".into() }));
         assert!(root.skeleton.contains(&Entry::Link { path: "/bin".into(), to: "usr/bin".into() }));
         assert!(root.skeleton.contains(&Entry::Folder { path: "/etc/alternatives".into() }));
     }

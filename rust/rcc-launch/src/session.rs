@@ -23,7 +23,7 @@ use rcc_report::{Code, EXIT_STOPPED, Problem};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
     fs::create_dir(root)?;
     let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
     for entry in entries {
-        let (Entry::Folder { path } | Entry::Link { path, .. } | Entry::File { path, .. }) = entry;
+        let (Entry::Folder { path } | Entry::Link { path, .. } | Entry::File { path, .. } | Entry::Copy { path }) = entry;
         if let Some(parent) = at(path).parent() {
             fs::create_dir_all(parent)?;
         }
@@ -180,6 +180,7 @@ fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
             Entry::Folder { path } => fs::create_dir_all(at(path))?,
             Entry::Link { path, to } => std::os::unix::fs::symlink(to, at(path))?,
             Entry::File { path, text } => folder::write_new(&at(path), text.as_bytes(), 0o644)?,
+            Entry::Copy { path } => fs::copy(path, at(path)).map(drop)?,
         }
     }
     Ok(())
@@ -286,9 +287,8 @@ struct Live {
     podman: Child,
     podman_fd: OwnedFd,
     gateway: Gateway,
-    listener: OwnedFd,
     signals: Signals,
-    hook: Option<OwnedFd>,
+    hook: Hook,
     container: Option<OwnedFd>,
     /// Set once the hook was told to let the agent start.
     running: bool,
@@ -317,9 +317,8 @@ impl Live {
             podman,
             podman_fd,
             gateway,
-            listener,
             signals,
-            hook: None,
+            hook: Hook::Awaited(listener),
             container: None,
             running: false,
             deadline: None,
@@ -371,48 +370,41 @@ impl Live {
     }
 
     fn wait(&self) -> Result<Event, Problem> {
-        let quiet = self.hook.is_none();
-        let hook: BorrowedFd<'_> = self.hook.as_ref().map_or(self.listener.as_fd(), AsFd::as_fd);
-        let mut fds = [
-            PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(hook, PollFlags::POLLIN),
-            // After its farewell the gateway's connection stays readable; it has been heard.
-            PollFd::new(self.gateway.as_fd(), if self.stopped { PollFlags::empty() } else { PollFlags::POLLIN }),
-        ];
+        let mut sources = vec![(self.podman_fd.as_fd(), Event::PodmanEnded), (self.signals.fd.as_fd(), Event::Signal)];
+        match &self.hook {
+            Hook::Awaited(listener) => sources.push((listener.as_fd(), Event::HookCalls)),
+            Hook::Connected(connection) => sources.push((connection.as_fd(), Event::HookSpeaks)),
+            Hook::Gone => {}
+        }
+        // After its farewell the gateway's connection stays readable; it has been heard.
+        if !self.stopped {
+            sources.push((self.gateway.as_fd(), Event::GatewaySpeaks));
+        }
+        let mut fds: Vec<PollFd> = sources.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(WATCH_EVERY).unwrap_or(PollTimeout::ZERO);
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(io_problem("poll", &e.into())),
         }
-        let ready = |i: usize| fds[i].revents().is_some_and(|r| !r.is_empty());
-        Ok(if ready(0) {
-            Event::PodmanEnded
-        } else if ready(1) {
-            Event::Signal
-        } else if ready(2) {
-            if quiet { Event::HookCalls } else { Event::HookSpeaks }
-        } else if ready(3) && !self.stopped {
-            Event::GatewaySpeaks
-        } else {
-            Event::Tick
-        })
+        let ready = fds.iter().position(|fd| fd.revents().is_some_and(|r| !r.is_empty()));
+        Ok(ready.map_or(Event::Tick, |i| sources[i].1))
     }
 
     fn accept_hook(&mut self) -> Result<(), Problem> {
         let failed = |e: nix::Error| io_problem("hook", &e.into());
-        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        let Hook::Awaited(listener) = &self.hook else { return Ok(()) };
+        let raw = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).map_err(failed)?;
         // SAFETY: accept4 just returned this descriptor and nothing else owns it.
         let connection = unsafe { OwnedFd::from_raw_fd(raw) };
         let peer = getsockopt(&connection, sockopt::PeerCredentials).map_err(failed)?;
         if peer.uid() == nix::unistd::getuid().as_raw() {
-            self.hook = Some(connection);
+            self.hook = Hook::Connected(connection);
         }
         Ok(())
     }
 
     fn hear_hook(&mut self, launch: &Launch<'_>, spec: &HookSpec) -> Result<(), Problem> {
-        let Some(connection) = &self.hook else { return Ok(()) };
+        let Hook::Connected(connection) = &self.hook else { return Ok(()) };
         match packet::receive::<FromHook>(connection) {
             Ok(Some((FromHook::Hello { pid }, _))) => {
                 self.container = Some(process::pidfd(pid).map_err(|e| io_problem("the container's process", &e))?);
@@ -435,8 +427,7 @@ impl Live {
             Ok(Some((FromHook::Failed { problem }, _))) => Err(problem),
             // The watchdog holds this connection for the session's length; the container may have ended just now.
             Ok(None) | Err(_) => {
-                self.hook = None;
-                self.listener = closed_listener().map_err(|e| io_problem("hook", &e))?;
+                self.hook = Hook::Gone;
                 if self.running {
                     self.deadline = Some(Instant::now() + Duration::from_millis(500));
                 }
@@ -482,6 +473,14 @@ impl Live {
     }
 }
 
+/// The hook's side of the session's socket. It calls once; its watchdog holds the connection to the end.
+enum Hook {
+    Awaited(OwnedFd),
+    Connected(OwnedFd),
+    Gone,
+}
+
+#[derive(Clone, Copy)]
 enum Event {
     PodmanEnded,
     HookCalls,
@@ -489,11 +488,6 @@ enum Event {
     GatewaySpeaks,
     Signal,
     Tick,
-}
-
-/// A socket that nobody can call: the hook calls once.
-fn closed_listener() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 fn intruder(project: &Project, protection: &Protection) -> Option<Problem> {

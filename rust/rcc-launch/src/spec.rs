@@ -344,7 +344,8 @@ fn mount_argument(mount: &Mount) -> String {
         if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
     };
     let read_only = if mount.writable { "false" } else { "true" };
-    format!("type=bind,{},{},ro={read_only},bind-propagation=rprivate", field("src", &mount.source), field("dst", &mount.target))
+    let (source, target) = (field("src", &mount.source), field("dst", &mount.target));
+    format!("type=bind,{source},{target},ro={read_only},nosuid,nodev,bind-propagation=rprivate")
 }
 
 /// Paths are UTF-8 by now: the project's was checked, the others are rcc's own.
