@@ -43,7 +43,7 @@ codes! {
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
     SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
-    RUNTIME_DIR = 303, "XDG_RUNTIME_DIR is missing, or not a folder of this user's alone.";
+    RUNTIME_DIR = 303, "`XDG_RUNTIME_DIR` is missing, or not a folder of this user's alone.";
     RUNNING_AS_ROOT = 304, "rcc was started as root; agents run for ordinary users.";
     LIMIT_UNENFORCEABLE = 305, "A limit of the policy can't be enforced on this machine.";
     USERNS_DENIED = 306, "The kernel or a security module denies user namespaces to this user.";

@@ -71,9 +71,6 @@ mod tests {
     #[test]
     fn a_problem_cannot_drive_the_terminal() {
         let p = Problem::new(Code::POLICY_SYNTAX, "a\u{1b}]0;x\u{7}b", "wrong\u{202e}", "rcc plan\nrcc claude");
-        assert_eq!(
-            p.to_string(),
-            "RCC-101: a\\u{1b}]0;x\\u{7}b: wrong\\u{202e}\n  hint: rcc plan\n        rcc claude"
-        );
+        assert_eq!(p.to_string(), "RCC-101: a\\u{1b}]0;x\\u{7}b: wrong\\u{202e}\n  hint: rcc plan\n        rcc claude");
     }
 }

@@ -72,8 +72,8 @@ impl Steps {
         let status = command.status().with_context(|| format!("can't run {}", command.get_program().display()))?;
         if !status.success() {
             let said = fs::read(&path)?;
-            eprintln!("──── {name} ────\n{}────", String::from_utf8_lossy(&said));
-            bail!("{} ended with {status}; its output is above and in {}", line_of(&command), path.display());
+            eprintln!("──── {name}: {} ────\n{}────", line_of(&command), String::from_utf8_lossy(&said));
+            bail!("{status}; {}", path.display());
         }
         Ok(())
     }
@@ -102,14 +102,14 @@ impl Steps {
     pub fn close(self) -> Result<()> {
         let total = self.started.elapsed();
         let finished = self.finished.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut table = String::from("\nstep                          time  result\n");
+        let mut table = String::from("\nstep                              time  result\n");
         for step in &finished {
             let _ = writeln!(table, "{}", line(step));
         }
         println!("{table}");
         let failed: Vec<_> =
             finished.iter().filter(|s| matches!(s.outcome, Outcome::Failed(_))).map(|s| s.name).collect();
-        ensure!(failed.is_empty(), "after {}: {}", seconds(total), failed.join(", "));
+        ensure!(failed.is_empty(), "failed after {}: {}", seconds(total), failed.join(", "));
         println!("All steps passed in {}.", seconds(total));
         Ok(())
     }
@@ -131,7 +131,7 @@ fn line(step: &Finished) -> String {
         Outcome::Failed(why) => format!("FAILED: {why}"),
         Outcome::NotRun(why) => format!("not run: {why}"),
     };
-    format!("{:<26} {:>8}  {result}", step.name, seconds(step.took))
+    format!("{:<26} {:>11}  {result}", step.name, seconds(step.took))
 }
 
 fn line_of(command: &Command) -> String {
