@@ -26,8 +26,10 @@ pub struct Description {
     pub host_wire: PathBuf,
     /// Packets at the other end.
     pub internet_wire: PathBuf,
-    /// The model's script: replace it at any time.
+    /// The model's script: replace it at any time; its folder belongs to the world's user, if there is one.
     pub model_script: PathBuf,
+    /// What is put here is served by every web server below `/files/`; the folder belongs to the world's user, too.
+    pub files: PathBuf,
     /// The model's exchanges, one JSON line each.
     pub model_log: PathBuf,
     /// The credentials that the model's API takes.
@@ -67,7 +69,8 @@ impl Description {
             watch_wire: true,
             host_wire: folder.join("wire-host.pcap"),
             internet_wire: folder.join("wire-internet.pcap"),
-            model_script: folder.join("script.json"),
+            model_script: folder.join("script/script.json"),
+            files: folder.join("files"),
             model_log: folder.join("model.jsonl"),
             model_keys: Keys::random(),
             metadata_token: crate::token::fresh(),

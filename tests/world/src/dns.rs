@@ -42,6 +42,9 @@ pub enum Reply {
 
 impl Dns {
     /// Answers one message.
+    ///
+    /// # Panics
+    /// When the zone table has a name that isn't one.
     #[must_use]
     pub fn answer(&self, question: &[u8], via: Via<'_>) -> Reply {
         let hit = Hit::new("dns", via.proto, Event::Query, via.local, via.peer).carrying(question);

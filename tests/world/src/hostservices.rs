@@ -39,7 +39,7 @@ pub fn run(description: &Path) -> Result<()> {
         let watch = wire::Watch::set("eth0", &world.host_wire)?;
         std::thread::spawn(|| watch.run());
     }
-    let site = Site::new(None, Arc::new(dns::Dns::default()), String::new())?;
+    let site = Site::new(None, Arc::new(dns::Dns::default()), String::new(), &world.files)?;
     let shared = Arc::new(Shared { site, authority: None, named });
     let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
     for address in loopback {

@@ -120,10 +120,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Nothing is read yet.
+    /// Of which `buffer` has been read already.
     #[must_use]
-    pub fn new(stream: Stream, ends: Ends) -> Self {
-        Self { stream, ends, buffer: Vec::new(), keep: true, bodiless: false }
+    pub fn new(stream: Stream, ends: Ends, buffer: Vec<u8>) -> Self {
+        Self { stream, ends, buffer, keep: true, bodiless: false }
     }
 
     fn more(&mut self) -> Result<usize> {

@@ -31,7 +31,7 @@ pub fn run(description: &Path) -> Result<()> {
     witness::open(&world.witness)?;
     let model = Model::new(&world.model_script, &world.model_log, Some(world.model_keys.clone()))?;
     let dns = Arc::new(Dns::default());
-    let site = Site::new(Some(model), dns.clone(), world.metadata_token.clone())?;
+    let site = Site::new(Some(model), dns.clone(), world.metadata_token.clone(), &world.files)?;
     let shared = Arc::new(Shared { site, authority: Some(authority), named: by_address });
     say("authority")?;
 

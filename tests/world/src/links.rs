@@ -31,6 +31,8 @@ pub fn internet_side() -> Result<()> {
     for kind in ["all", "default"] {
         std::fs::write(format!("/proc/sys/net/ipv4/conf/{kind}/rp_filter"), "0")?;
     }
+    // an answer by UDP says its source itself, and no IPv6 address of AnyIP is one of an interface
+    std::fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1")?;
     ip(&[
         "link set lo up".into(),
         format!("addr add {ROUTER4}/24 broadcast + dev eth0"),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -119,7 +119,7 @@ fn run(command: Sub) -> Result<ExitCode> {
         Sub::Model(args) => {
             let keys = args.key.map(|k| Keys { api_key: k.clone(), oauth_token: k });
             let model = Model::new(&args.script, &args.log, keys)?;
-            let site = Site::new(Some(model), Arc::new(Dns::default()), String::new())?;
+            let site = Site::new(Some(model), Arc::new(Dns::default()), String::new(), Path::new("/nonexistent"))?;
             let shared = Arc::new(Shared { site, authority: None, named: |_| "model".into() });
             tcp(args.http, Manner::Sniff, &shared)?;
             internet::say(&format!("http://{}", args.http))?;

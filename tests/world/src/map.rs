@@ -1,14 +1,14 @@
 //! The map of the world: every address, port and name in it, as data.
 //!
 //! Nothing here does anything; servers, links and tests all read the same table. Addresses that stand for the public
-//! internet are taken from 11.0.0.0/8 and 2600::/16, which every classification counts as public; packets to them exist
+//! internet are taken from 11.0.0.0/8 and `2600::/16`, which every classification counts as public; packets to them exist
 //! only inside the world's namespaces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The host's own LAN address, in 192.168.77.0/24.
 pub const HOST4: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 50);
-/// The host's own global IPv6 address, in 2600:77::/64.
+/// The host's own global IPv6 address, in `2600:77::/64`.
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2600, 0x77, 0, 0, 0, 0, 0, 0x50);
 /// The LAN's router: default gateway, resolver, and a web page as routers have.
 pub const ROUTER4: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
@@ -158,6 +158,8 @@ pub const ZONE: &[Entry] = &[
     name("answers-mapped-metadata.example", Fixed(&[v6([0, 0, 0, 0, 0, 0xffff, 0xa9fe, 0xa9fe])])),
     name("answers-nat64-loopback.example", Fixed(&[v6([0x64, 0xff9b, 0, 0, 0, 0, 0x7f00, 1])])),
     name("answers-nat64-metadata.example", Fixed(&[v6([0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0xa9fe])])),
+    name("nat64-public.example", Fixed(&[v6([0x64, 0xff9b, 0, 0, 0, 0, 0x0b01, 10])])),
+    name("ipv4only.arpa", Fixed(&[v4(192, 0, 0, 170), v4(192, 0, 0, 171)])),
     name("answers-6to4.example", Fixed(&[v6([0x2002, 0x7f00, 1, 0, 0, 0, 0, 0])])),
     name("answers-teredo.example", Fixed(&[v6([0x2001, 0, 0, 0, 0, 0, 0x80ff, 0xfffe])])),
     name("answers-ula.example", Fixed(&[v6([0xfd00, 0, 0, 0, 0, 0, 0, 1])])),

@@ -3,11 +3,12 @@
 //! `/` a greeting · `/echo` the request as JSON · `/bytes/N` N bytes · `/chunked/N` the same in chunks · `/redirect?to=URL`
 //! · `/status/N` · `/sse?n=3&ms=100` · `/ws` a WebSocket that echoes · `/slow?ms=1000` · `/drip?n=5&ms=100` one byte at a
 //! time · `/drop?after=N` a promise of N+1 bytes, N sent · `/dns-query` DNS over HTTPS. Any body is read and counted.
-//! CONNECT works on the proxy, with user `corp` and password `proxy`.
+//! · `/files/PATH` a file below [`Site::files`], so also a bare git repository. CONNECT works on the proxy, with user `corp` and password `proxy`.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -33,20 +34,22 @@ pub struct Site {
     pub dns: Arc<Dns>,
     /// What the metadata service gives away.
     pub metadata_token: String,
+    /// A folder that is served below `/files/`.
+    pub files: PathBuf,
     /// A memory file that `/bytes/N` is sent from.
     pub block: File,
 }
 
 impl Site {
     /// With a block of bytes to send.
-    pub fn new(model: Option<Arc<Model>>, dns: Arc<Dns>, metadata_token: String) -> Result<Self> {
+    pub fn new(model: Option<Arc<Model>>, dns: Arc<Dns>, metadata_token: String, files: &Path) -> Result<Self> {
         use nix::sys::memfd::{MFdFlags, memfd_create};
         let mut block = File::from(memfd_create(c"bytes", MFdFlags::MFD_CLOEXEC)?);
         for _ in 0..BLOCK / ZEROES.len() {
             block.write_all(&ZEROES)?;
         }
         block.rewind()?;
-        Ok(Self { model, dns, metadata_token, block })
+        Ok(Self { model, dns, metadata_token, files: files.to_owned(), block })
     }
 
     /// Serves one connection to its end.
@@ -127,6 +130,10 @@ impl Site {
                 websocket(connection, request)?;
                 return Ok(After::Close);
             }
+            "files" => match std::fs::read(self.files.join(rest)) {
+                Ok(content) if !rest.split('/').any(|part| part == "..") => connection.answer(200, BYTES, &content)?,
+                _ => connection.answer(404, TEXT, b"no such file\n")?,
+            },
             "dns-query" => self.doh(connection, request)?,
             "" => {
                 let name = request.host().unwrap_or_default();
@@ -248,7 +255,7 @@ fn websocket(connection: &mut Connection, request: &Request) -> Result<()> {
             }
         }
         frame.extend(data);
-        let stream = &mut *input.get_mut().1;
+        let (_, stream) = input.get_mut();
         stream.write_all(&frame)?;
         stream.flush()?;
         if opcode == 8 {

@@ -30,6 +30,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use crate::description::{Description, FOLDER, User, VARIABLE};
 use crate::links;
 use cgroup::Cgroup;
+pub use cgroup::left_over;
 
 /// What the runner answers when the world itself has failed, as other runners of commands do.
 pub const FAILED: u8 = 125;
@@ -85,7 +86,7 @@ pub fn run(options: &Options) -> Result<u8> {
         std::process::exit(i32::from(code));
     }
     let init = Pid::from_raw(i32::try_from(pid)?);
-    let janitor = janitor(init, life_end, &life, &cgroup)?;
+    let janitor = janitor(init, &life_end, &life, &cgroup)?;
     let code = loop {
         match signals.wait()? {
             Signal::SIGCHLD => {
@@ -118,7 +119,7 @@ fn ended(status: WaitStatus) -> Option<u8> {
 }
 
 /// A process in a session of its own, which waits for the runner's end, ends init, and removes the cgroup.
-fn janitor(init: Pid, life_end: OwnedFd, life: &OwnedFd, cgroup: &Cgroup) -> Result<Pid> {
+fn janitor(init: Pid, life_end: &OwnedFd, life: &OwnedFd, cgroup: &Cgroup) -> Result<Pid> {
     // SAFETY: pidfd_open has no memory arguments; the descriptor is owned from here on.
     let pidfd = unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, init.as_raw(), 0)).context("pidfd_open")?;
@@ -136,7 +137,7 @@ fn janitor(init: Pid, life_end: OwnedFd, life: &OwnedFd, cgroup: &Cgroup) -> Res
                 // SAFETY: this process uses neither stdin nor stdout.
                 unsafe { libc::close(fd) };
             }
-            await_readable(&life_end, PollFlags::empty());
+            await_readable(life_end, PollFlags::empty());
             // SAFETY: no memory is passed; a pidfd can't mean another process.
             unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, 0, 0) };
             await_readable(&pidfd, PollFlags::POLLIN);
@@ -192,7 +193,10 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     let mut exposed = options.expose.clone();
     exposed.extend(std::env::current_dir());
     exposed.extend(std::env::current_exe().ok().and_then(|p| p.parent().map(Path::to_owned)));
-    exposed.extend(options.keep_log.iter().chain(&options.home).cloned());
+    for folder in options.keep_log.iter().chain(&options.home) {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        exposed.push(folder.clone());
+    }
     mounts::replace(&exposed, options.private_tmp)?;
     nix::unistd::sethostname("devbox")?;
 
@@ -200,6 +204,9 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     let mut world = Description::in_folder(folder);
     world.watch_wire = !options.no_wire;
     let path = folder.join("WORLD.json");
+    let scripts = world.model_script.parent().context("a script in a folder")?;
+    std::fs::create_dir(scripts)?;
+    std::fs::create_dir(&world.files)?;
     std::fs::write(&world.model_script, r#"[{"text": "(no script was given)"}]"#)?;
     world.write(&path)?;
 
@@ -207,6 +214,11 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     users::system()?;
     world.user =
         options.user.as_deref().map(|name| users::person(name, options.uid, options.home.as_deref())).transpose()?;
+    if let Some(user) = &world.user {
+        for folder in [scripts, &world.files] {
+            std::os::unix::fs::chown(folder, Some(user.id), Some(user.id))?;
+        }
+    }
     internet.await_word("namespace")?;
     links::host_side(internet.child.id())?;
     let mut hostservices = Server::start("hostservices", &path)?;

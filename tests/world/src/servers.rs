@@ -107,14 +107,23 @@ fn serve(stream: TcpStream, manner: Manner, shared: &Shared) -> Result<()> {
     let mut first = [0; 8];
     let n = stream.peek(&mut first)?;
     if first[..n].starts_with(&[0x16, 3]) || first[..n] == [0x16] {
-        let stream = handshake(stream, &mut ends, shared)?;
-        // within TLS nothing can be peeked at; but who speaks TLS here speaks HTTP
-        return shared.site.serve(Connection::new(stream, ends));
+        let mut stream = handshake(stream, &mut ends, shared)?;
+        // within TLS nothing can be peeked at
+        let mut first = vec![0; 16 << 10];
+        let n = stream.read(&mut first)?;
+        first.truncate(n);
+        if n > 0 && !looks_like_http(&first) {
+            ends.hit(Event::Data).carrying(&first).record();
+            stream.write_all(&first)?;
+            stream.flush()?;
+            return echo(stream, &ends);
+        }
+        return shared.site.serve(Connection::new(stream, ends, first));
     }
     if !looks_like_http(&first[..n]) {
         return echo(Stream::Plain(stream), &ends);
     }
-    shared.site.serve(Connection::new(Stream::Plain(stream), ends))
+    shared.site.serve(Connection::new(Stream::Plain(stream), ends, Vec::new()))
 }
 
 fn looks_like_http(first: &[u8]) -> bool {
@@ -173,15 +182,13 @@ pub fn udp(address: SocketAddr, dns: Option<Arc<Dns>>, named: fn(SocketAddr) -> 
         let socket = Arc::new(socket);
         loop {
             let Ok((data, peer, asked)) = receive(&socket) else { continue };
-            let local = asked.map_or(address, |a| SocketAddr::new(a.to_canonical().into(), address.port()));
+            let local = asked.map_or(address, |a| SocketAddr::new(a.to_canonical(), address.port()));
             let (shown, from) = (local.to_string(), plain(peer.into()).to_string());
-            let reply = match &dns {
-                Some(dns) => dns.answer(&data, Via { proto: "udp", local: &shown, peer: &from }),
-                None => {
-                    let server = if named(local).starts_with("host:") { named(local) } else { "udp".into() };
-                    Hit::new(&server, "udp", Event::Datagram, &shown, &from).carrying(&data).record();
-                    Reply::Send(data, Duration::ZERO)
-                }
+            let reply = if let Some(dns) = &dns {
+                dns.answer(&data, Via { proto: "udp", local: &shown, peer: &from })
+            } else {
+                Hit::new(&named(local), "udp", Event::Datagram, &shown, &from).carrying(&data).record();
+                Reply::Send(data, Duration::ZERO)
             };
             let Reply::Send(bytes, delay) = reply else { continue };
             let socket = socket.clone();

@@ -50,7 +50,7 @@ pub fn spellings(token: &str) -> Vec<Vec<u8>> {
         raw.to_ascii_uppercase(),
         HEXLOWER.encode(raw).into_bytes(),
         HEXUPPER.encode(raw).into_bytes(),
-        BASE32_NOPAD.encode(raw)[..raw.len() / 5 * 8].as_bytes().to_vec(),
+        BASE32_NOPAD.encode(raw).as_bytes()[..raw.len() / 5 * 8].to_vec(),
     ];
     for offset in 0..3 {
         // what is before and behind the token changes only the first and last characters of its base64 form

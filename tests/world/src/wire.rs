@@ -31,6 +31,9 @@ pub struct Watch {
 
 impl Watch {
     /// Opens the packet socket and the file.
+    ///
+    /// # Panics
+    /// Never: the constants are in range.
     pub fn set(interface: &str, path: &Path) -> Result<Self> {
         let all = u16::try_from(libc::ETH_P_ALL).expect("a 16-bit protocol").to_be();
         let index = nix::net::if_::if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
@@ -207,6 +210,9 @@ impl Packet {
 }
 
 /// Every packet in a file that [`Watch`] writes.
+///
+/// # Panics
+/// Never: the slices have the lengths that are asked of them.
 pub fn read(path: &Path) -> Result<Vec<Packet>> {
     if let Ok(why) = std::fs::read_to_string(beside(path)) {
         bail!("{} is not complete: {why}", path.display());

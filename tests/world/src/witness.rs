@@ -99,7 +99,7 @@ pub fn printable(data: &[u8]) -> String {
 impl Hit {
     /// A hit of now.
     #[must_use]
-    pub fn new(server: &str, proto: &str, event: Event, local: impl ToString, peer: impl ToString) -> Self {
+    pub fn new(server: &str, proto: &str, event: Event, local: &str, peer: &str) -> Self {
         Self {
             t: now(),
             server: server.into(),
@@ -131,6 +131,9 @@ impl Hit {
     }
 
     /// Appends it to the log, if this process has one.
+    ///
+    /// # Panics
+    /// Never: a hit is always JSON.
     pub fn record(self) {
         let Some(mut log) = LOG.get() else { return };
         let mut line = serde_json::to_vec(&self).expect("a hit is JSON");

@@ -51,19 +51,27 @@ fn started(pid: u32) -> Option<u64> {
 impl Cgroup {
     /// Makes this runner's, and removes those of runners that are no more.
     pub fn create() -> Result<Self> {
-        let hierarchy = hierarchy()?;
         let me = std::process::id();
         let name = format!("{PREFIX}{me}-{}", started(me).context("/proc isn't there")?);
-        let this = Self { hierarchy, name };
-        for entry in fs::read_dir(this.at(""))?.flatten() {
-            let other = entry.file_name().to_string_lossy().into_owned();
-            let Some((pid, time)) = other.strip_prefix(PREFIX).and_then(|o| o.split_once('-')) else { continue };
-            if pid.parse().ok().and_then(started) != time.parse().ok() {
-                remove_tree(&entry.path());
-            }
+        let this = Self { hierarchy: hierarchy()?, name };
+        for name in this.stale()? {
+            remove_tree(&this.at(&name));
         }
         fs::create_dir(this.at(&this.name)).context("a cgroup for the world")?;
         Ok(this)
+    }
+
+    /// The cgroups of worlds whose runner is no more.
+    fn stale(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.at(""))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some((pid, time)) = name.strip_prefix(PREFIX).and_then(|n| n.split_once('-')) else { continue };
+            if pid.parse().ok().and_then(started) != time.parse().ok() {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -90,6 +98,11 @@ impl Cgroup {
     pub fn remove(&self) {
         remove_tree(&self.at(&self.name));
     }
+}
+
+/// What dead worlds have left, by name; the next runner removes it.
+pub fn left_over() -> Result<Vec<String>> {
+    Cgroup { hierarchy: hierarchy()?, name: String::new() }.stale()
 }
 
 fn remove_tree(path: &Path) {

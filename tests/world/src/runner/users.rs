@@ -56,6 +56,9 @@ pub fn person(name: &str, id: u32, home: Option<&Path>) -> Result<User> {
     for (folder, mode) in [(&home, 0o750), (&runtime_dir, 0o700)] {
         if !folder.exists() {
             fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
+        }
+        // one that was given, and is still empty, becomes theirs
+        if fs::read_dir(folder)?.next().is_none() {
             chown(folder, Some(id), Some(id)).with_context(|| folder.display().to_string())?;
         }
     }
