@@ -1,7 +1,7 @@
 //! One redirected connection: which name was dialled, what the policy says, what the first bytes must be, and the relay.
 
 use super::dial::{Failed, Whither};
-use super::http_relay;
+use super::{endpoint, http_relay};
 use super::log::plain;
 use super::relay::{deliver_on_close, direction, tune};
 use super::session::Session;
@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -59,7 +60,7 @@ impl Dialled {
 }
 
 /// Serves the connection to its end. Dropping `client` aborts it unless it ended orderly.
-pub async fn serve(session: &Session, mut client: TcpStream) {
+pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
     let Ok(to) = destination(&client) else { return };
     tune(&client);
     let number = session.number();
@@ -68,6 +69,12 @@ pub async fn serve(session: &Session, mut client: TcpStream) {
         IpAddr::V6(_) => None,
     };
     let to = Dialled { name, ip: to.ip(), port: to.port() };
+    if let Some(name) = &to.name
+        && to.port == 80
+        && let Some(endpoint) = session.endpoint(name)
+    {
+        return endpoint::serve(session, endpoint, client, number).await;
+    }
     let (start, up, down) = (Instant::now(), Cell::new(0), Cell::new(0));
     let mut rule = String::new();
     let ended = attempt(session, &mut client, &to, number, &mut rule, (&up, &down)).await;
@@ -79,7 +86,8 @@ pub async fn serve(session: &Session, mut client: TcpStream) {
             session.log.event(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),
                 "bytes_up": up.get(), "bytes_down": down.get()}));
             if port == 80 && up.get() == 0 {
-                http_relay::explain(&mut client, &host, port, &reason).await;
+                let has_asked = matches!(ended, Err(End::Http(_) | End::Dial(_)));
+                http_relay::explain(&mut client, &text_of(&host, port, &reason), has_asked).await;
             }
         }
         Err(End::Dial(e)) => session.log.event(&json!({"event": "fail", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&e.to_string())})),
@@ -90,6 +98,10 @@ pub async fn serve(session: &Session, mut client: TcpStream) {
                 "bytes_up": up.get(), "bytes_down": down.get(), "ms": ms, "how": plain(&how)}));
         }
     }
+}
+
+fn text_of(host: &str, port: u16, reason: &str) -> String {
+    rcc_report::escaped(&format!("rcc: {host}:{port} is not reachable from this session: {reason}"))
 }
 
 /// Counters of both directions.

@@ -6,7 +6,7 @@ use super::relay::tune;
 use super::session::Session;
 use crate::dns::{self, Known, MAX_UDP, Outcome};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, SockaddrIn, recvfrom, sendto};
+use nix::sys::socket::{MsgFlags, SockaddrIn, sendto};
 use serde_json::json;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -21,7 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves datagrams until the socket fails.
 pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> {
-    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    // SAFETY: the descriptor is owned by the AsyncFd and names one open socket for as long as that lives.
+    let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
     let mut buffer = [0; 1500];
     loop {
         let mut ready = socket.readable().await?;
@@ -50,8 +51,6 @@ pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> 
 }
 
 fn receive(fd: i32, buffer: &mut [u8]) -> Result<(usize, Option<SockaddrIn>), Errno> {
-    // recvfrom of nix has no flags.
-    let _ = recvfrom::<SockaddrIn>;
     let mut slices = [io::IoSliceMut::new(buffer)];
     let message = nix::sys::socket::recvmsg::<SockaddrIn>(fd, &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
     if message.flags.contains(MsgFlags::MSG_TRUNC) { Ok((0, None)) } else { Ok((message.bytes, message.address)) }

@@ -123,15 +123,16 @@ async fn read_more(from: &mut ReadHalf<'_>, into: &mut Vec<u8>) -> io::Result<us
 }
 
 /// Tells an HTTP client why, in words; then the connection ends.
-pub async fn explain(client: &mut TcpStream, host: &str, port: u16, reason: &str) {
-    let text = rcc_report::escaped(&format!("rcc: {host}:{port} is not reachable from this session: {reason}"));
+pub async fn explain(client: &mut TcpStream, text: &str, has_asked: bool) {
     let answer = format!(
         "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}\n",
         text.len() + 1
     );
     let polite = async {
         // A client that has not asked yet is given the time to: an answer before the question confuses it.
-        client.readable().await?;
+        if !has_asked {
+            client.readable().await?;
+        }
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;
         let mut sink = [0; 1024];

@@ -8,6 +8,7 @@ mod confine;
 mod connection;
 mod dial;
 mod dns_server;
+mod endpoint;
 mod handover;
 mod http_relay;
 mod log;
@@ -27,6 +28,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How long each step of the handshake may take.
 const STEP: Duration = Duration::from_secs(10);
@@ -128,7 +131,8 @@ fn run(launcher: OwnedFd, session: Rc<Session>, sockets: handover::Sockets, acce
 
 /// Until the launcher is gone. It has nothing more to say.
 async fn watch(launcher: BorrowedFd<'_>) -> Result<(), Problem> {
-    let Ok(fd) = tokio::io::unix::AsyncFd::with_interest(launcher, tokio::io::Interest::READABLE) else {
+    // SAFETY: the descriptor is borrowed for longer than the AsyncFd lives, and so names one open socket throughout.
+    let Ok(fd) = (unsafe { AsyncFd::register_with_interest(launcher, Interest::READABLE) }) else {
         return Ok(());
     };
     loop {

@@ -2,6 +2,7 @@
 
 use super::accept::Arrivals;
 use super::dial::Dialer;
+use super::endpoint::{self, Endpoint};
 use super::log::Log;
 use super::relay::Pipes;
 use super::resolver::Resolver;
@@ -37,7 +38,7 @@ pub struct Session {
     pub pipes: Pipes,
     /// The way out.
     pub dialer: Dialer,
-    endpoints: Vec<String>,
+    endpoints: Vec<Rc<Endpoint>>,
     open: Cell<u32>,
     dns_streams: Cell<u32>,
     numbers: Cell<u64>,
@@ -54,7 +55,7 @@ impl Session {
         if policy.upstream_proxy.is_some() {
             return Err(Problem::new(Code::POLICY_BAD_VALUE, "upstream_proxy", "this gateway can't use a proxy yet", "leave out `upstream_proxy`"));
         }
-        let _ = credentials;
+        let endpoints = endpoint::endpoints(&policy.credentials, credentials)?;
         let dialer = Dialer::new(Resolver::new(policy.resolvers.clone()));
         Ok(Self {
             stand_ins: RefCell::new(StandIns::new(policy.limits.names)),
@@ -62,7 +63,7 @@ impl Session {
             log,
             pipes: Pipes::default(),
             dialer,
-            endpoints: Vec::new(),
+            endpoints,
             open: Cell::new(0),
             dns_streams: Cell::new(0),
             numbers: Cell::new(0),
@@ -76,12 +77,17 @@ impl Session {
 
     /// The credential endpoints that have a key.
     pub fn credential_endpoints(&self) -> Vec<String> {
-        self.endpoints.clone()
+        self.endpoints.iter().map(|e| e.facts.endpoint.to_string()).collect()
+    }
+
+    /// The credential endpoint of that name.
+    pub fn endpoint(&self, name: &HostName) -> Option<&Rc<Endpoint>> {
+        self.endpoints.iter().find(|e| e.facts.endpoint == *name)
     }
 
     /// Whether the name resolves in this session.
     pub fn knows(&self, name: &HostName) -> bool {
-        self.endpoints.iter().any(|e| e == name.as_str()) || self.policy.knows(name)
+        self.endpoint(name).is_some() || self.policy.knows(name)
     }
 
     /// Whether one more DNS query may be answered now.

@@ -361,3 +361,9 @@ fn resolver(names: &Names, asked: &Mutex<Vec<String>>, ready: &std::sync::mpsc::
         let _ = socket.send_to(&answer.to_vec().unwrap(), from);
     }
 }
+
+/// Ends a connection by a reset.
+pub fn socket_reset(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+}
