@@ -5,7 +5,9 @@
 
 mod agent;
 mod check;
+mod demo;
 mod prerequisites;
+mod product;
 mod steps;
 mod test;
 mod tools;
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Install what is missing, then check, build and test everything: the one test command.
     Test(test::Args),
+    /// The main job on a fresh machine: install, build, and run the real agent isolated.
+    Demo(demo::Args),
     /// Format, lints, documentation and dependencies; no tests.
     Check(check::Args),
     /// Install the distribution's packages that running, testing or measuring rcc needs.
@@ -37,6 +41,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prerequisites(args) => prerequisites::run(&args),
         Command::Agent(args) => agent::run(&args),

@@ -15,6 +15,8 @@ pub enum Purpose {
     Run,
     /// Building the workspace.
     Build,
+    /// The demo's world; the tests' too.
+    Demo,
     /// The test command.
     Test,
     /// `cargo xtask bench`.
@@ -23,8 +25,10 @@ pub enum Purpose {
     Trees,
 }
 
+/// What the demo needs.
+pub const FOR_DEMO: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo];
 /// What the test command needs.
-pub const FOR_TESTS: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Test];
+pub const FOR_TESTS: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test];
 
 /// How one knows that something is there.
 #[derive(Clone, Copy, Debug)]
@@ -72,14 +76,14 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Build, "cc", "gcc"),
     file(Purpose::Build, "/usr/include/stdio.h", "libc6-dev"),
     program(Purpose::Test, "nft", "nftables"),
-    program(Purpose::Test, "ip", "iproute2"),
+    program(Purpose::Demo, "ip", "iproute2"),
     program(Purpose::Test, "ps", "procps"),
     program(Purpose::Test, "useradd", "passwd"),
     program(Purpose::Test, "tmux", "tmux"),
     program(Purpose::Test, "strace", "strace"),
-    program(Purpose::Test, "curl", "curl"),
+    program(Purpose::Demo, "curl", "curl"),
     program(Purpose::Test, "openssl", "openssl"),
-    program(Purpose::Test, "python3", "python3"),
+    program(Purpose::Demo, "python3", "python3"),
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Bench, "hyperfine", "hyperfine"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),

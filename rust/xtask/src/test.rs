@@ -6,6 +6,7 @@
 
 use crate::{
     agent, check, prerequisites,
+    product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools,
     workspace::Workspace,
@@ -16,11 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 use xshell::cmd;
-
-/// Tells tests the folder of the product's static release programs.
-const BINARIES: &str = "RCC_TEST_BINARIES";
-/// Tells tests the folder that the real agent is installed in (and may be installed into, under its lock).
-const AGENTS: &str = "RCC_TEST_AGENTS";
 
 /// Install what is missing, then check, build and test everything.
 #[derive(clap::Args, Debug)]
@@ -59,7 +55,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         }),
         Box::new(|| {
             let checked = if checks { check::dependencies(workspace, steps) } else { Ok(()) };
-            build_product(workspace, steps)?;
+            product::build(workspace, steps)?;
             released = true;
             checked
         }),
@@ -74,19 +70,6 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         bail!("the tests were not run");
     }
     run_tests(args, workspace, steps, &nextest)
-}
-
-/// The product's programs, static. With `--target`, RUSTFLAGS reach them but neither build scripts nor procedural
-/// macros, which can't be static.
-fn build_product(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    let sh = workspace.shell()?;
-    let triple = &workspace.triple;
-    let mut cargo = Command::from(cmd!(sh, "cargo build --locked --release --bins --target {triple}"));
-    for package in &workspace.product {
-        cargo.args(["--package", package]);
-    }
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    steps.command("build product", cargo)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {

@@ -1,0 +1,64 @@
+//! `cargo xtask demo`: the main job on a fresh machine, by one command: install what is missing, build, and watch the
+//! real Claude Code work in a sample project while everything outside it and its policy is out of reach.
+//!
+//! It runs in a world: a private mount, process and network namespace with a small internet of its own, where an
+//! ordinary user, root's policy and the gateway's system user are made. Nothing of it is left on the machine.
+
+use crate::product::{self, AGENTS, BINARIES};
+use crate::steps::{Steps, side_by_side};
+use crate::workspace::Workspace;
+use crate::{agent, prerequisites};
+use anyhow::{Result, ensure};
+use std::process::Command;
+use xshell::cmd;
+
+/// Watch the real Claude Code work in a project while all else is out of its reach.
+#[derive(clap::Args, Debug)]
+pub struct Args {}
+
+/// Installs, builds, runs.
+pub fn run(_: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    let steps = Steps::new(workspace.target.join("xtask/demo"))?;
+    let result = everything(&workspace, &steps);
+    let closed = steps.close();
+    closed.and(result)
+}
+
+fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_DEMO))?;
+    let (mut built, mut fetched) = (false, false);
+    side_by_side(vec![
+        Box::new(|| {
+            product::build(workspace, steps)?;
+            let sh = workspace.shell()?;
+            steps.command("build world", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig"))?;
+            built = true;
+            Ok(())
+        }),
+        Box::new(|| {
+            steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
+            fetched = true;
+            Ok(())
+        }),
+    ]);
+    ensure!(built && fetched, "something the demo needs could not be made");
+    let programs = workspace.target.join("debug");
+    let mut command = as_root();
+    command.args([
+        format!("{BINARIES}={}", workspace.release().display()),
+        format!("{AGENTS}={}", workspace.agents().display()),
+    ]);
+    command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--"]).arg(programs.join("rcc-demo"));
+    steps.foreground("demo", command)
+}
+
+/// Only root can make a world.
+fn as_root() -> Command {
+    if nix::unistd::geteuid().is_root() {
+        return Command::new("/usr/bin/env");
+    }
+    let mut command = Command::new("sudo");
+    command.args(["--", "/usr/bin/env"]);
+    command
+}
