@@ -4,6 +4,21 @@
 //! metadata service, the model's API. [`map`] is its table of names and addresses. `rcc-world run -- CMD` makes one around
 //! a command; [`World`] is what the command sees of it; [`inside`] runs a test in a world of its own.
 //!
+//! ```no_run
+//! // as the whole body of a #[test]; the test program is started again, as root, within `rcc-world run`
+//! rcc_world::inside(|world| {
+//!     let token = world.token();
+//!     std::process::Command::new("curl").arg(format!("http://denied.example/{token}")).status()?;
+//!     assert_eq!(world.hits_with(&token)?.len(), 1);
+//!     assert!(world.assert_unseen(&token).is_err());
+//!     Ok(())
+//! });
+//! ```
+//!
+//! Known to fall short: HTTP/2 isn't spoken; TCP ports that no table of [`map`] lists are refused, UDP ports likewise (the
+//! wire witness sees what was sent there); `--as-user` needs a program that this user may execute, so not one below
+//! another person's closed home.
+//!
 //! Invariant: a world has no way out. Its namespaces are joined to each other and to nothing else.
 
 pub mod description;
