@@ -42,8 +42,18 @@ const REQUEST: &[&str] = &[
 const REQUEST_PREFIXES: &[&str] = &["x-stainless-", "x-claude-code-", "x-anthropic-"];
 /// Answer headers that are left out: those of one hop, and what would be kept for other requests.
 const ANSWER_OMITTED: &[&str] = &[
-    "connection", "keep-alive", "proxy-authenticate", "proxy-connection", "set-cookie", "set-cookie2", "te", "trailer",
-    "transfer-encoding", "upgrade", "alt-svc", "strict-transport-security",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "set-cookie",
+    "set-cookie2",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "alt-svc",
+    "strict-transport-security",
 ];
 
 /// Whether the request is one of those allowed.
@@ -71,7 +81,8 @@ fn plain_segment(text: &str) -> bool {
 pub fn request_headers(from: &HeaderMap) -> HeaderMap {
     let passes = |name: &HeaderName| {
         let name = name.as_str();
-        REQUEST.contains(&name) || REQUEST_PREFIXES.iter().any(|p| name.starts_with(p)) && !name.contains("key") && !name.contains("auth")
+        REQUEST.contains(&name)
+            || REQUEST_PREFIXES.iter().any(|p| name.starts_with(p)) && !name.contains("key") && !name.contains("auth")
     };
     from.iter().filter(|(name, _)| passes(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
 }
@@ -80,7 +91,9 @@ pub fn request_headers(from: &HeaderMap) -> HeaderMap {
 #[must_use]
 pub fn answer_headers(from: &HeaderMap, key: &[u8]) -> HeaderMap {
     from.iter()
-        .filter(|(name, value)| !ANSWER_OMITTED.contains(&name.as_str()) && memchr::memmem::find(value.as_bytes(), key).is_none())
+        .filter(|(name, value)| {
+            !ANSWER_OMITTED.contains(&name.as_str()) && memchr::memmem::find(value.as_bytes(), key).is_none()
+        })
         .map(|(n, v)| (n.clone(), v.clone()))
         .collect()
 }
@@ -139,7 +152,12 @@ mod tests {
 
     #[test]
     fn only_the_apis_own_requests_are_allowed() {
-        for (m, u) in [("POST", "/v1/messages?beta=true"), ("POST", "/v1/messages/count_tokens"), ("GET", "/v1/models/claude-opus-4-1"), ("GET", "/v1/models?limit=5")] {
+        for (m, u) in [
+            ("POST", "/v1/messages?beta=true"),
+            ("POST", "/v1/messages/count_tokens"),
+            ("GET", "/v1/models/claude-opus-4-1"),
+            ("GET", "/v1/models?limit=5"),
+        ] {
             assert!(asks(m, u), "{m} {u}");
         }
         for (m, u) in [
@@ -167,8 +185,16 @@ mod tests {
     fn the_agents_own_keys_and_the_gateways_do_not_pass() {
         let mut h = HeaderMap::new();
         for (n, v) in [
-            ("x-api-key", "dummy"), ("authorization", "Bearer x"), ("proxy-authorization", "x"), ("cookie", "a=b"), ("connection", "close"),
-            ("x-forwarded-host", "evil"), ("host", "x"), ("anthropic-version", "2023-06-01"), ("x-stainless-lang", "js"), ("x-anthropic-api-key", "k"),
+            ("x-api-key", "dummy"),
+            ("authorization", "Bearer x"),
+            ("proxy-authorization", "x"),
+            ("cookie", "a=b"),
+            ("connection", "close"),
+            ("x-forwarded-host", "evil"),
+            ("host", "x"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-stainless-lang", "js"),
+            ("x-anthropic-api-key", "k"),
         ] {
             h.append(n.parse::<HeaderName>().unwrap(), v.parse().unwrap());
         }
@@ -195,7 +221,7 @@ mod tests {
                 if rest.is_empty() { break }
                 let (a, r) = rest.split_at((*c).min(rest.len()));
                 rest = r;
-                match s.feed(a, key) { Ok(b) => out.extend(b), Err(KeyFound) => { found = true; break } }
+                if let Ok(b) = s.feed(a, key) { out.extend(b) } else { found = true; break }
             }
             prop_assert_eq!(found, has);
             if found { prop_assert!(!out.ends_with(b"s") || before.ends_with('s'), "no part of the key went out") } else { out.extend(s.rest()); prop_assert_eq!(out, text) }

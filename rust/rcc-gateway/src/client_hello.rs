@@ -1,8 +1,8 @@
-//! Pure: follows the plaintext part of a TLS client's bytes and demands that every ClientHello names one server.
+//! Pure: follows the plaintext part of a TLS client's bytes and demands that every `ClientHello` names one server.
 //!
 //! Strict on purpose: what a server might read in two ways is refused. Anything but a TLS record stream, a hello that
 //! has no or another server name, and encrypted client hellos (a second, hidden name) end the connection. After the
-//! first hello it goes on watching until the client's bytes are encrypted, because a HelloRetryRequest makes a client
+//! first hello it goes on watching until the client's bytes are encrypted, because a `HelloRetryRequest` makes a client
 //! send a second hello in the clear, and that one could name another server. (RFC 8446, sections 4.1.2, 5.1, D.4.)
 
 /// Why a connection is not the TLS connection that it must be.
@@ -28,7 +28,7 @@ pub enum Refusal {
     Encrypted,
 }
 
-/// The longest ClientHello, in bytes.
+/// The longest `ClientHello`, in bytes.
 pub const MAX_HELLO: usize = 64 * 1024;
 /// The most plaintext bytes that may follow the first hello (client certificates) before the stream is encrypted.
 const MAX_PLAIN: usize = 256 * 1024;
@@ -186,7 +186,7 @@ impl Guard {
     }
 }
 
-/// Whether a later handshake record begins another ClientHello. An encrypted record looks so with a chance of 2^-32.
+/// Whether a later handshake record begins another `ClientHello`. An encrypted record looks so with a chance of 2^-32.
 fn looks_like_hello(payload: &[u8]) -> Result<bool, Refusal> {
     match payload {
         [1, rest @ ..] if rest.len() < 5 => Err(Refusal::Malformed),
@@ -195,7 +195,7 @@ fn looks_like_hello(payload: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-/// Whether the first bytes of a client's stream can begin a TLS ClientHello: `None` while they are too few to tell.
+/// Whether the first bytes of a client's stream can begin a TLS `ClientHello`: `None` while they are too few to tell.
 #[must_use]
 pub fn looks_like_tls(bytes: &[u8]) -> Option<bool> {
     match bytes {
@@ -252,7 +252,7 @@ fn check_hello(body: &[u8], name: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Exactly one name, of type host_name (RFC 6066, section 3).
+/// Exactly one name, of type `host_name` (RFC 6066, section 3).
 fn server_name(value: &[u8]) -> Result<&[u8], Refusal> {
     let mut outer = Reader(value);
     let mut list = Reader(outer.vec16()?);
@@ -336,9 +336,11 @@ mod tests {
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        let mut c =
-            rustls::ClientConnection::new(std::sync::Arc::new(config), rustls::pki_types::ServerName::try_from(name).unwrap())
-                .unwrap();
+        let mut c = rustls::ClientConnection::new(
+            std::sync::Arc::new(config),
+            rustls::pki_types::ServerName::try_from(name).unwrap(),
+        )
+        .unwrap();
         let mut out = Vec::new();
         c.write_tls(&mut out).unwrap();
         out
@@ -396,12 +398,16 @@ mod tests {
             let other = [first.clone(), between.clone(), record(HANDSHAKE, &message(&sni("denied.example")))].concat();
             assert_eq!(judge(&other), Err(Refusal::OtherName));
             let m = message(&sni("denied.example"));
-            let split: Vec<u8> = [first.clone(), between, m.chunks(7).flat_map(|p| record(HANDSHAKE, p)).collect()].concat();
+            let split: Vec<u8> =
+                [first.clone(), between, m.chunks(7).flat_map(|p| record(HANDSHAKE, p)).collect()].concat();
             assert_eq!(judge(&split), Err(Refusal::OtherName));
         }
         let tiny = [first.clone(), record(HANDSHAKE, &[1, 0])].concat();
         assert_eq!(judge(&tiny), Err(Refusal::Malformed));
-        assert_eq!(judge(&[first.clone(), ccs.clone(), record(APPLICATION_DATA, &[9; 40])].concat()), Ok(State::Encrypted));
+        assert_eq!(
+            judge(&[first.clone(), ccs.clone(), record(APPLICATION_DATA, &[9; 40])].concat()),
+            Ok(State::Encrypted)
+        );
         let tls12 = [first, record(HANDSHAKE, &[16, 0, 0, 1, 0]), ccs, record(HANDSHAKE, &[0x5a; 40])].concat();
         assert_eq!(judge(&tls12), Ok(State::Encrypted));
     }

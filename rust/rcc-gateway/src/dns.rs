@@ -45,7 +45,12 @@ pub enum Outcome {
 }
 
 /// Answers one query; `None` if it deserves no answer.
-pub fn answer(packet: &[u8], known: &dyn Fn(&HostName) -> Known, stand_ins: &mut StandIns, room: usize) -> (Option<Vec<u8>>, Outcome) {
+pub fn answer(
+    packet: &[u8],
+    known: &dyn Fn(&HostName) -> Known,
+    stand_ins: &mut StandIns,
+    room: usize,
+) -> (Option<Vec<u8>>, Outcome) {
     let quiet = |m: Option<Vec<u8>>| (m, Outcome::Quiet);
     let Ok(query) = Message::from_vec(packet) else { return quiet(form_error(packet)) };
     if query.message_type() != MessageType::Query {
@@ -70,7 +75,12 @@ pub fn answer(packet: &[u8], known: &dyn Fn(&HostName) -> Known, stand_ins: &mut
     (encode(&reply, room), outcome)
 }
 
-fn fill(reply: &mut Message, question: &Query, known: &dyn Fn(&HostName) -> Known, stand_ins: &mut StandIns) -> Outcome {
+fn fill(
+    reply: &mut Message,
+    question: &Query,
+    known: &dyn Fn(&HostName) -> Known,
+    stand_ins: &mut StandIns,
+) -> Outcome {
     let kind = question.query_type();
     let mut put = |data: RData| {
         reply.add_answer(Record::from_rdata(question.name().clone(), TTL, data));
@@ -96,13 +106,11 @@ fn fill(reply: &mut Message, question: &Query, known: &dyn Fn(&HostName) -> Know
         return Outcome::Denied { name: text.to_owned() };
     };
     if kind == RecordType::A {
-        match stand_ins.address(&name) {
-            Some(address) => put(RData::A(A(address))),
-            None => {
-                reply.set_response_code(ResponseCode::ServFail);
-                return Outcome::Full { name };
-            }
-        }
+        let Some(address) = stand_ins.address(&name) else {
+            reply.set_response_code(ResponseCode::ServFail);
+            return Outcome::Full { name };
+        };
+        put(RData::A(A(address)));
     }
     Outcome::Allowed { name }
 }
@@ -166,8 +174,13 @@ mod tests {
         assert_eq!(a.answers()[0].data(), &RData::A(A::new(198, 18, 1, 0)));
         assert_eq!(a.answers()[0].ttl(), TTL);
         assert!(matches!(o, Outcome::Allowed { .. }));
-        assert_eq!(ask(&query("allowed.example.", RecordType::A), &mut s).0.answers()[0].data(), &RData::A(A::new(198, 18, 1, 0)));
-        for kind in [RecordType::AAAA, RecordType::HTTPS, RecordType::TXT, RecordType::ANY, RecordType::CNAME, RecordType::NULL] {
+        assert_eq!(
+            ask(&query("allowed.example.", RecordType::A), &mut s).0.answers()[0].data(),
+            &RData::A(A::new(198, 18, 1, 0))
+        );
+        for kind in
+            [RecordType::AAAA, RecordType::HTTPS, RecordType::TXT, RecordType::ANY, RecordType::CNAME, RecordType::NULL]
+        {
             let (a, _) = ask(&query("allowed.example.", kind), &mut s);
             assert_eq!((a.response_code(), a.answers().len()), (ResponseCode::NoError, 0), "{kind}");
         }
@@ -193,7 +206,10 @@ mod tests {
         let mut m = query("allowed.example.", RecordType::A);
         m.set_edns(Edns::new());
         assert!(ask(&m, &mut s).0.extensions().is_none());
-        assert_eq!(ask(&query("a.localhost.", RecordType::A), &mut s).0.answers()[0].data(), &RData::A(A(Ipv4Addr::LOCALHOST)));
+        assert_eq!(
+            ask(&query("a.localhost.", RecordType::A), &mut s).0.answers()[0].data(),
+            &RData::A(A(Ipv4Addr::LOCALHOST))
+        );
         let mut two = query("allowed.example.", RecordType::A);
         two.add_query(Query::query(Name::from_ascii("x.").unwrap(), RecordType::A));
         assert_eq!(ask(&two, &mut s).0.response_code(), ResponseCode::FormErr);

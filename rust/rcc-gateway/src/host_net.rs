@@ -1,7 +1,7 @@
 //! Pure: which addresses are this machine's own or on one of its links, from the text of `/proc/net`.
 //!
 //! A name whose address is the machine's own, or its neighbour's, is no public name even where that address is global
-//! (every IPv6 LAN). Prefixes of point-to-point devices (WireGuard, PPP) are not on-link: what lies behind them is
+//! (every IPv6 LAN). Prefixes of point-to-point devices (`WireGuard`, PPP) are not on-link: what lies behind them is
 //! reached as through a gateway. What can't be read counts as on-link: a line that is not understood is an error.
 
 use rcc_policy::IpNet;
@@ -74,7 +74,12 @@ impl HostNet {
             let f: Vec<&str> = line.split_whitespace().collect();
             let hex = |i: usize| f.get(i).and_then(|s| u32::from_str_radix(s, 16).ok()).ok_or_else(bad);
             let (destination, gateway, flags, mask) = (hex(1)?, hex(2)?, hex(3)?, hex(7)?);
-            if flags & RTF_UP == 0 || flags & (RTF_GATEWAY | RTF_REJECT) != 0 || gateway != 0 || mask == 0 || point_to_point(f[0]) {
+            if flags & RTF_UP == 0
+                || flags & (RTF_GATEWAY | RTF_REJECT) != 0
+                || gateway != 0
+                || mask == 0
+                || point_to_point(f[0])
+            {
                 continue;
             }
             let length = u8::try_from(u32::from_be_bytes(mask.to_ne_bytes()).leading_ones()).map_err(|_| bad())?;
@@ -108,11 +113,11 @@ impl HostNet {
                 self.v6 |= device != "lo";
                 continue;
             }
-            let net = IpNet::new(ip.into(), length).map_err(|_| bad())?;
+            let prefix = IpNet::new(ip.into(), length).map_err(|_| bad())?;
             if flags & RTF_LOCAL != 0 {
-                self.own.push(net);
+                self.own.push(prefix);
             } else if flags & RTF_GATEWAY == 0 && next.is_unspecified() && !point_to_point(device) {
-                self.on_link.push(net);
+                self.on_link.push(prefix);
             }
         }
         Ok(())

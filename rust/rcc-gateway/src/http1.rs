@@ -254,8 +254,21 @@ pub fn could_be_http(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn looks_like_http(bytes: &[u8]) -> Option<bool> {
     const METHODS: [&[u8]; 15] = [
-        b"GET ", b"POST ", b"HEAD ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ", b"TRACE ", b"PROPFIND ",
-        b"REPORT ", b"MKCOL ", b"SEARCH ", b"PRI ", b"QUERY ",
+        b"GET ",
+        b"POST ",
+        b"HEAD ",
+        b"PUT ",
+        b"DELETE ",
+        b"OPTIONS ",
+        b"PATCH ",
+        b"CONNECT ",
+        b"TRACE ",
+        b"PROPFIND ",
+        b"REPORT ",
+        b"MKCOL ",
+        b"SEARCH ",
+        b"PRI ",
+        b"QUERY ",
     ];
     if METHODS.iter().any(|m| bytes.starts_with(m)) {
         return Some(true);
@@ -355,7 +368,10 @@ impl<'a> Facts<'a> {
                 for option in h.value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
                     asks_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                     // A hop that removes what is named here would see another request than we did.
-                    if ["host", "content-length", "transfer-encoding"].iter().any(|n| option.eq_ignore_ascii_case(n.as_bytes())) {
+                    if ["host", "content-length", "transfer-encoding"]
+                        .iter()
+                        .any(|n| option.eq_ignore_ascii_case(n.as_bytes()))
+                    {
                         return Err(Refusal::Framing);
                     }
                 }
@@ -460,7 +476,8 @@ mod tests {
         assert_eq!(verdict(&GOOD.repeat(3)), Ok(3));
         let second = format!("{GOOD}GET / HTTP/1.1\r\nHost: b.example\r\n\r\n");
         assert_eq!(verdict(&second), Err(Refusal::OtherHost));
-        let after_body = "POST / HTTP/1.1\r\nHost: A.example:80\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n";
+        let after_body =
+            "POST / HTTP/1.1\r\nHost: A.example:80\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: b\r\n\r\n";
         assert_eq!(verdict(after_body), Err(Refusal::OtherHost));
         let after_chunks = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n5;x=1\r\nhello\r\n0\r\nX: 1\r\n\r\nGET / HTTP/1.1\r\nHost: b\r\n\r\n";
         assert_eq!(verdict(after_chunks), Err(Refusal::OtherHost));
@@ -486,7 +503,10 @@ mod tests {
             ("X: 1\rHost: b\r\n", Refusal::Malformed),
             ("X: \0\r\n", Refusal::Malformed),
             ("Connection: close, Host\r\n", Refusal::Framing),
-            ("Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n", Refusal::Upgrade),
+            (
+                "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+                Refusal::Upgrade,
+            ),
             ("Upgrade: TLS/1.0\r\nConnection: Upgrade\r\n", Refusal::Upgrade),
             ("Upgrade: websocket\r\nConnection: Upgrade\r\n", Refusal::Upgrade),
             ("Expect: something\r\n", Refusal::Malformed),
@@ -511,9 +531,19 @@ mod tests {
             assert!(got == Err(why) || (why == Refusal::Malformed && got.is_err()), "{s:?}: {got:?}");
         }
         assert_eq!(verdict("GET http://A.example:80/x HTTP/1.1\r\nHost: a.example\r\n\r\n"), Ok(1));
-        let chunks = |c: &str| verdict(&format!("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n{c}"));
+        let chunks =
+            |c: &str| verdict(&format!("POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n{c}"));
         assert_eq!(chunks("1\r\nx\r\n0\r\n\r\n"), Ok(1));
-        for c in ["1\nx\r\n0\r\n\r\n", "0x1\r\nx\r\n", "1 \r\nx\r\n", "\r\n", "1\r\nxx\r\n", "1;a\nb\r\nx\r\n", "0\r\nHost: b\r\n\r\n", "10000000000000000\r\n"] {
+        for c in [
+            "1\nx\r\n0\r\n\r\n",
+            "0x1\r\nx\r\n",
+            "1 \r\nx\r\n",
+            "\r\n",
+            "1\r\nxx\r\n",
+            "1;a\nb\r\nx\r\n",
+            "0\r\nHost: b\r\n\r\n",
+            "10000000000000000\r\n",
+        ] {
             assert!(chunks(c).is_err(), "{c:?}");
         }
     }

@@ -12,7 +12,8 @@ fn main() -> ExitCode {
                 ExitCode::from(rcc_report::EXIT_REFUSED)
             }
         },
-        [_, "worker", supervisor, session, uid] => rcc_gateway::worker::main(supervisor, session, uid),
+        // The uid is there for people who look at the list of processes.
+        [_, "worker", supervisor, session, _uid] => rcc_gateway::worker::main(supervisor, session),
         [_, "--version"] => {
             println!("rcc-gateway {} (protocol {})", env!("CARGO_PKG_VERSION"), rcc_proto::VERSION);
             ExitCode::SUCCESS

@@ -97,7 +97,8 @@ mod tests {
         let file = folder.path().join("x");
         fs::write(&file, "x").unwrap();
         let ours = fs::metadata(&file).unwrap().uid();
-        let set = |mode| fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let set =
+            |mode| fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         set(0o755);
         assert_eq!(read(&file).is_ok(), ours == 0);
         set(0o775);

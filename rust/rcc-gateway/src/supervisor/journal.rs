@@ -162,7 +162,7 @@ impl Lines {
 
 /// A worker's line, if it is one object of plain values, with an event that a worker may write and no reserved field.
 fn accept(line: &[u8]) -> Option<(String, Map<String, Value>)> {
-    if line.len() > MAX_LINE || line.iter().any(|b| b.is_ascii_control()) {
+    if line.len() > MAX_LINE || line.iter().any(u8::is_ascii_control) {
         return None;
     }
     let mut fields: Map<String, Value> = serde_json::from_slice(line).ok()?;
@@ -171,7 +171,11 @@ fn accept(line: &[u8]) -> Option<(String, Map<String, Value>)> {
         _ => return None,
     };
     let flat = fields.iter().all(|(key, value)| {
-        !RESERVED.contains(&key.as_str()) && !value.is_object() && !value.is_array() && plain(key) && value.as_str().is_none_or(plain)
+        !RESERVED.contains(&key.as_str())
+            && !value.is_object()
+            && !value.is_array()
+            && plain(key)
+            && value.as_str().is_none_or(plain)
     });
     (flat && plain(&event)).then_some((event, fields))
 }

@@ -39,10 +39,17 @@ const MOST_WORKERS: usize = 1024;
 /// Serves until it is killed. Its workers end with it.
 pub fn serve() -> Result<Infallible, Problem> {
     let here = Problem::new;
-    confine().map_err(|what| here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities"))?;
+    confine().map_err(|what| {
+        here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities")
+    })?;
     let listener = socket::listen()?;
     let mut journal = Journal::open().map_err(|e| {
-        here(Code::GATEWAY_ABSENT, journal::LOG, format!("the log can't be opened: {e}"), "make its folder writable for the user rcc")
+        here(
+            Code::GATEWAY_ABSENT,
+            journal::LOG,
+            format!("the log can't be opened: {e}"),
+            "make its folder writable for the user rcc",
+        )
     })?;
     journal.own("start", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
     eprintln!("rcc-gateway: listening");
@@ -64,7 +71,11 @@ impl Supervisor {
         let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.workers.iter().map(|w| PollFd::new(w.log.as_fd(), PollFlags::POLLIN)));
         // Woken at least each second while lines are held back, so that the count of those is written.
-        let timeout = if self.workers.iter().any(|w| w.lines.suppressed()) { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
+        let timeout = if self.workers.iter().any(|w| w.lines.suppressed()) {
+            PollTimeout::from(1000u16)
+        } else {
+            PollTimeout::NONE
+        };
         if poll(&mut fds, timeout).is_err() {
             return;
         }
@@ -133,7 +144,12 @@ impl Supervisor {
             return Err(busy("this user has as many sessions as the policy allows"));
         }
         if !self.journal.works() {
-            return Err(Problem::new(Code::GATEWAY_BUSY, journal::LOG, "the log can't be written", "make space on its disk"));
+            return Err(Problem::new(
+                Code::GATEWAY_BUSY,
+                journal::LOG,
+                "the log can't be written",
+                "make space on its disk",
+            ));
         }
         let worker = start(launcher, uid).map_err(|e| failed(&e))?;
         self.workers.push(worker);
@@ -146,7 +162,12 @@ fn busy(what: &str) -> Problem {
 }
 
 fn failed(e: &dyn std::error::Error) -> Problem {
-    Problem::new(Code::GATEWAY_BUSY, "gateway", format!("it could not start a session: {e}"), "try again; see the gateway's log")
+    Problem::new(
+        Code::GATEWAY_BUSY,
+        "gateway",
+        format!("it could not start a session: {e}"),
+        "try again; see the gateway's log",
+    )
 }
 
 /// Starts a worker: its connection is its stdin, its log its stdout; nothing else is open in it.

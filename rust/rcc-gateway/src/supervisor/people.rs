@@ -41,7 +41,13 @@ fn peer_groups(connection: &OwnedFd) -> Vec<u32> {
     let mut size = libc::socklen_t::try_from(groups.len() * 4).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes to the buffer, which is that long, and sets `size`.
     let failed = unsafe {
-        libc::getsockopt(connection.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut size)
+        libc::getsockopt(
+            connection.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut size,
+        )
     } != 0;
     groups.truncate(if failed { 0 } else { size as usize / 4 });
     if let Ok(peer) = nix::sys::socket::getsockopt(connection, nix::sys::socket::sockopt::PeerCredentials) {

@@ -1,7 +1,10 @@
 //! The gateway's socket: taken from systemd, or made.
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, listen as start, socket, socketpair};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, listen as start, socket,
+    socketpair,
+};
 use rcc_proto::GATEWAY_SOCKET;
 use rcc_report::{Code, Problem};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -17,7 +20,8 @@ pub fn listen() -> Result<OwnedFd, Problem> {
     }
     let path = Path::new(GATEWAY_SOCKET);
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let facts = fs::metadata(folder).map_err(|e| problem(format!("its folder can't be used: {e}"), "sudo rcc setup"))?;
+    let facts =
+        fs::metadata(folder).map_err(|e| problem(format!("its folder can't be used: {e}"), "sudo rcc setup"))?;
     let me = nix::unistd::geteuid().as_raw();
     if !(facts.uid() == 0 || facts.uid() == me) || facts.mode() & 0o022 != 0 {
         return Err(problem("its folder is not root's or the gateway's alone".into(), "sudo rcc setup"));
@@ -34,7 +38,9 @@ fn make(path: &Path) -> Result<OwnedFd, Errno> {
     let address = UnixAddr::new(path)?;
     match connect(new()?.as_raw_fd(), &address) {
         Err(Errno::ENOENT) => {}
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?,
+        Err(Errno::ECONNREFUSED) => {
+            fs::remove_file(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        }
         // Connected, or its queue is full: somebody lives there.
         _ => return Err(Errno::EADDRINUSE),
     }
@@ -45,7 +51,7 @@ fn make(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// The socket that systemd passed (sd_listen_fds(3)), if it passed one.
+/// The socket that systemd passed (`sd_listen_fds(3)`), if it passed one.
 fn from_systemd() -> Option<Result<OwnedFd, String>> {
     let is_ours = env::var("LISTEN_PID").ok()?.parse() == Ok(std::process::id());
     if !is_ours {
@@ -66,7 +72,8 @@ fn check(fd: OwnedFd) -> Result<OwnedFd, String> {
     if address.path() != Some(Path::new(GATEWAY_SOCKET)) {
         return Err("another address".into());
     }
-    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::SeqPacket) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::SeqPacket) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true)
+    {
         return Err("not a listening SOCK_SEQPACKET".into());
     }
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| e.to_string())?;

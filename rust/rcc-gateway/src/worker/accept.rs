@@ -1,7 +1,7 @@
-//! The threads that accept. O_NONBLOCK of a passed listener is shared with whoever kept a copy and can be cleared at
-//! any time, so accept may block: it does so here, where nothing else waits. (There is no accept with MSG_DONTWAIT.)
+//! The threads that accept. `O_NONBLOCK` of a passed listener is shared with whoever kept a copy and can be cleared at
+//! any time, so accept may block: it does so here, where nothing else waits. (There is no accept with `MSG_DONTWAIT`.)
 //!
-//! What is inherited from the listener could hang the event loop too: SO_LINGER makes close wait. It is set anew on
+//! What is inherited from the listener could hang the event loop too: `SO_LINGER` makes close wait. It is set anew on
 //! each accepted socket, first of all: to abort, so that a worker's end, however it comes, aborts the connection.
 
 use super::handover::Sockets;
@@ -76,7 +76,9 @@ fn accept_all(receive: &Receiver<(OwnedFd, mpsc::Sender<OwnedFd>)>) {
                 let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
             }
             // Out of descriptors or memory: this passes.
-            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
             // The listener was shut down by whoever kept a copy.
             Err(Errno::EINVAL | Errno::EBADF | Errno::ENOTSOCK | Errno::EOPNOTSUPP) => return,
             Err(_) => {}

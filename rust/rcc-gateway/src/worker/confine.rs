@@ -6,7 +6,8 @@
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition as Cond, SeccompFilter, SeccompRule,
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition as Cond, SeccompFilter,
+    SeccompRule,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -71,7 +72,9 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     // socket: TCP and UDP over IPv4 and IPv6.
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for (kind, protocols) in [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])] {
+        for (kind, protocols) in
+            [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])]
+        {
             for protocol in protocols {
                 sockets.push(rule(vec![eq(0, family)?, masked(1, 0xf, kind.cast_unsigned())?, eq(2, protocol)?])?);
             }
@@ -79,16 +82,19 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     }
     rules.insert(libc::SYS_socket, sockets);
     // openat: to read only.
-    let writing = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
+    let writing =
+        (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY))
+            .cast_unsigned();
     rules.insert(libc::SYS_openat, vec![rule(vec![masked(2, writing, 0)?])?]);
     // mmap, mprotect: no executable memory.
     let exec = libc::PROT_EXEC.cast_unsigned();
     rules.insert(libc::SYS_mmap, vec![rule(vec![masked(2, exec, 0)?])?]);
     rules.insert(libc::SYS_mprotect, vec![rule(vec![masked(2, exec, 0)?])?]);
     // ioctl: FIONBIO alone.
-    rules.insert(libc::SYS_ioctl, vec![rule(vec![Cond::new(1, Len::Dword, Op::Eq, libc::FIONBIO as u64)?])?]);
+    rules.insert(libc::SYS_ioctl, vec![rule(vec![Cond::new(1, Len::Dword, Op::Eq, libc::FIONBIO)?])?]);
     // fcntl: flags, duplicates, and the size of a pipe.
-    let commands = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_SETPIPE_SZ];
+    let commands =
+        [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC, libc::F_SETPIPE_SZ];
     rules.insert(libc::SYS_fcntl, commands.iter().map(|c| rule(vec![eq(1, *c)?])).collect::<Result<_, _>>()?);
     // setsockopt: what the relay sets; no filters, no repair, no upper-layer protocols.
     let options = [

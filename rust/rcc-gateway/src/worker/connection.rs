@@ -1,11 +1,11 @@
 //! One redirected connection: which name was dialled, what the policy says, what the first bytes must be, and the relay.
 
 use super::dial::{Failed, Whither};
-use super::{endpoint, http_relay};
 use super::log::plain;
 use super::relay::{deliver_on_close, direction, tune};
 use super::session::Session;
 use super::sniff::{self, Kind, Prelude};
+use super::{endpoint, http_relay};
 use crate::client_hello::{self, Guard};
 use crate::http1;
 use crate::stand_in;
@@ -107,7 +107,14 @@ fn text_of(host: &str, port: u16, reason: &str) -> String {
 /// Counters of both directions.
 pub type Counts<'a> = (&'a Cell<u64>, &'a Cell<u64>);
 
-async fn attempt(session: &Session, client: &mut TcpStream, to: &Dialled, number: u64, rule: &mut String, counts: Counts<'_>) -> Result<(), End> {
+async fn attempt(
+    session: &Session,
+    client: &mut TcpStream,
+    to: &Dialled,
+    number: u64,
+    rule: &mut String,
+    counts: Counts<'_>,
+) -> Result<(), End> {
     let target = match &to.name {
         Some(name) => Target::Name(name),
         None if matches!(to.ip, IpAddr::V4(ip) if stand_in::in_range(ip)) => {
@@ -141,7 +148,14 @@ async fn attempt(session: &Session, client: &mut TcpStream, to: &Dialled, number
         (Some(name), Check::Http) => {
             let first = within(sniff::head(client, name.as_str(), to.port)).await?;
             let mut server = out.connect().await?;
-            checked(session, client, &mut server, Prelude::Http(http1::Requests::new(name.as_str(), to.port), first), counts).await?;
+            checked(
+                session,
+                client,
+                &mut server,
+                Prelude::Http(http1::Requests::new(name.as_str(), to.port), first),
+                counts,
+            )
+            .await?;
         }
         (Some(name), Check::Auto) => {
             let mut server = out.connect().await?;
@@ -170,14 +184,21 @@ impl Out<'_> {
         let whither = self.to.name.as_ref().map_or(Whither::Address(self.to.ip), Whither::Name);
         let server = self.session.dialer.connect(&self.session.policy, whither, self.to.port, self.private).await?;
         let address = server.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
-        self.session.log.event(&json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
-            "rule": self.rule, "check": self.check.to_string(), "address": address}));
+        self.session.log.event(
+            &json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
+            "rule": self.rule, "check": self.check.to_string(), "address": address}),
+        );
         Ok(server)
     }
 }
 
 /// Both directions, unchecked.
-async fn relay(session: &Session, client: &mut TcpStream, server: &mut TcpStream, (up, down): Counts<'_>) -> Result<(), End> {
+async fn relay(
+    session: &Session,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    (up, down): Counts<'_>,
+) -> Result<(), End> {
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
@@ -192,7 +213,13 @@ async fn relay(session: &Session, client: &mut TcpStream, server: &mut TcpStream
 }
 
 /// Both directions; what the client sends is followed as far as its protocol says.
-async fn checked(session: &Session, client: &mut TcpStream, server: &mut TcpStream, prelude: Prelude<'_>, (up, down): Counts<'_>) -> Result<(), End> {
+async fn checked(
+    session: &Session,
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    prelude: Prelude<'_>,
+    (up, down): Counts<'_>,
+) -> Result<(), End> {
     let upgrade = http_relay::Upgrade::default();
     {
         let (mut from_client, mut to_client) = client.split();
@@ -213,7 +240,16 @@ async fn checked(session: &Session, client: &mut TcpStream, server: &mut TcpStre
             match prelude {
                 Prelude::Tls(guard, first) => sniff::watch(&mut from_client, &mut to_server, guard, first, up).await?,
                 Prelude::Http(requests, first) => {
-                    let ended = http_relay::requests(&mut from_client, &mut to_server, requests, first, up, &session.pipes, &upgrade).await?;
+                    let ended = http_relay::requests(
+                        &mut from_client,
+                        &mut to_server,
+                        requests,
+                        first,
+                        up,
+                        &session.pipes,
+                        &upgrade,
+                    )
+                    .await?;
                     if ended {
                         to_server.shutdown().await?;
                         return Ok(());
@@ -238,14 +274,16 @@ async fn checked(session: &Session, client: &mut TcpStream, server: &mut TcpStre
     Ok(())
 }
 
-/// The address that was dialled: before the redirect, or, where there was none, the socket's own (AnyIP).
+/// The address that was dialled: before the redirect, or, where there was none, the socket's own (`AnyIP`).
 fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
     const SO_ORIGINAL_DST: i32 = 80;
     // SAFETY: an all-zero sockaddr_in is a valid value.
     let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     let mut size = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(0);
     // SAFETY: the kernel writes at most `size` bytes, the struct's own size, to `address`.
-    let done = unsafe { libc::getsockopt(client.as_raw_fd(), libc::SOL_IP, SO_ORIGINAL_DST, (&raw mut address).cast(), &raw mut size) };
+    let done = unsafe {
+        libc::getsockopt(client.as_raw_fd(), libc::SOL_IP, SO_ORIGINAL_DST, (&raw mut address).cast(), &raw mut size)
+    };
     if done == 0 && i32::from(address.sin_family) == libc::AF_INET {
         let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
         return Ok((ip, u16::from_be(address.sin_port)).into());

@@ -58,13 +58,23 @@ impl Dialer {
     }
 
     /// Connects to the name or address at `port`.
-    pub async fn connect(&self, policy: &Resolved, to: Whither<'_>, port: u16, private: Option<&Ranges>) -> Result<TcpStream, Failed> {
+    pub async fn connect(
+        &self,
+        policy: &Resolved,
+        to: Whither<'_>,
+        port: u16,
+        private: Option<&Ranges>,
+    ) -> Result<TcpStream, Failed> {
         let addresses = match to {
             Whither::Address(ip) => Rc::from([ip]),
             Whither::Name(name) => self.resolver.addresses(name).await?,
         };
         let host = self.host()?;
-        let nat64 = if addresses.iter().any(|ip| ip.to_canonical().is_ipv6()) { self.resolver.nat64().await } else { Rc::from([]) };
+        let nat64 = if addresses.iter().any(|ip| ip.to_canonical().is_ipv6()) {
+            self.resolver.nat64().await
+        } else {
+            Rc::from([])
+        };
         let (mut good, mut why) = (Vec::new(), None);
         for ip in addresses.iter().map(IpAddr::to_canonical) {
             match judge(policy, &host, ip, port, private, &nat64) {
@@ -74,9 +84,13 @@ impl Dialer {
             }
         }
         if good.is_empty() {
-            return Err(why.map_or_else(|| io::Error::from(io::ErrorKind::NetworkUnreachable).into(), Failed::Forbidden));
+            return Err(
+                why.map_or_else(|| io::Error::from(io::ErrorKind::NetworkUnreachable).into(), Failed::Forbidden)
+            );
         }
-        let stream = tokio::time::timeout(PATIENCE, race(interleaved(good))).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let stream = tokio::time::timeout(PATIENCE, race(interleaved(good)))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         tune(&stream);
         Ok(stream)
     }
@@ -104,7 +118,7 @@ impl Dialer {
     }
 }
 
-/// IFF_POINTOPOINT of a device; what can't be read is none.
+/// `IFF_POINTOPOINT` of a device; what can't be read is none.
 fn point_to_point(device: &str) -> bool {
     let plain = !device.is_empty() && !device.contains('/') && device != "." && device != "..";
     let text = if plain { read_plain(&Path::new("/sys/class/net").join(device).join("flags")).ok() } else { None };
@@ -112,7 +126,14 @@ fn point_to_point(device: &str) -> bool {
     flags.is_some_and(|f| f & 0x10 != 0)
 }
 
-fn judge(policy: &Resolved, host: &HostNet, ip: IpAddr, port: u16, private: Option<&Ranges>, nat64: &[Ipv6Net]) -> Result<(), String> {
+fn judge(
+    policy: &Resolved,
+    host: &HostNet,
+    ip: IpAddr,
+    port: u16,
+    private: Option<&Ranges>,
+    nat64: &[Ipv6Net],
+) -> Result<(), String> {
     let inner = rcc_policy::address::embedded(ip, nat64);
     for seen in [Some(ip), inner].into_iter().flatten() {
         if seen.is_loopback() || seen.is_unspecified() || seen.is_multicast() || host.is_own(seen) {

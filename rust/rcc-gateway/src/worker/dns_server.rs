@@ -1,5 +1,5 @@
 //! DNS on the session's own sockets. The datagrams' socket is shared with whoever kept a copy, so each call says
-//! MSG_DONTWAIT itself.
+//! `MSG_DONTWAIT` itself.
 
 use super::log::plain;
 use super::relay::tune;

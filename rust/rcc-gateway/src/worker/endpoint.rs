@@ -76,9 +76,15 @@ pub fn endpoints(named: &[CredentialEndpoint], brought: Vec<Credential>) -> Resu
             (None, Some(path)) => from_file(facts, path)?,
             (None, None) => continue,
         };
-        let fine = credential.secret.expose().len() >= 8 && credential.secret.expose().bytes().all(|b| b.is_ascii_graphic());
+        let fine =
+            credential.secret.expose().len() >= 8 && credential.secret.expose().bytes().all(|b| b.is_ascii_graphic());
         if !fine {
-            return Err(Problem::new(Code::KEY_MALFORMED, facts.endpoint.as_str(), "the key has characters that no key has", "copy the key again"));
+            return Err(Problem::new(
+                Code::KEY_MALFORMED,
+                facts.endpoint.as_str(),
+                "the key has characters that no key has",
+                "copy the key again",
+            ));
         }
         found.push(Rc::new(Endpoint {
             facts: facts.clone(),
@@ -92,7 +98,9 @@ pub fn endpoints(named: &[CredentialEndpoint], brought: Vec<Credential>) -> Resu
 }
 
 fn from_file(facts: &CredentialEndpoint, path: &str) -> Result<Credential, Problem> {
-    let unreadable = |what: String| Problem::new(Code::KEY_UNREADABLE, path, what, format!("sudo chown root:rcc {path} && sudo chmod 640 {path}"));
+    let unreadable = |what: String| {
+        Problem::new(Code::KEY_UNREADABLE, path, what, format!("sudo chown root:rcc {path} && sudo chmod 640 {path}"))
+    };
     let bytes = trusted::read(Path::new(path)).map(zeroize::Zeroizing::new).map_err(|e| unreadable(e.to_string()))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable("it is not text".into()))?.trim();
     let kind = if text.starts_with("sk-ant-oat") { CredentialKind::OauthToken } else { CredentialKind::ApiKey };
@@ -128,8 +136,10 @@ async fn answer(session: &Rc<Session>, endpoint: &Rc<Endpoint>, request: Request
         Err(Refused(status, kind, text)) => own(status, kind, &text),
     };
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    session.log.event(&json!({"event": "request", "conn": number, "name": endpoint.facts.endpoint.as_str(), "method": plain(&method),
-        "path": plain(&path), "status": answer.status().as_u16(), "ms": ms}));
+    session.log.event(
+        &json!({"event": "request", "conn": number, "name": endpoint.facts.endpoint.as_str(), "method": plain(&method),
+        "path": plain(&path), "status": answer.status().as_u16(), "ms": ms}),
+    );
     answer
 }
 
@@ -145,17 +155,28 @@ fn own(status: StatusCode, kind: &str, text: &str) -> Answer {
     answer
 }
 
-async fn pass_on(session: &Rc<Session>, endpoint: &Rc<Endpoint>, request: Request<Incoming>) -> Result<Answer, Refused> {
+async fn pass_on(
+    session: &Rc<Session>,
+    endpoint: &Rc<Endpoint>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refused> {
     let forbidden = |text: &str| Refused(StatusCode::FORBIDDEN, "permission_error", text.to_owned());
     let failed = |text: String| Refused(StatusCode::BAD_GATEWAY, "api_error", text);
     let name = endpoint.facts.endpoint.as_str();
     let (parts, body) = request.into_parts();
-    let is_here = |authority: &[u8]| authority.eq_ignore_ascii_case(name.as_bytes()) || authority.eq_ignore_ascii_case(format!("{name}:80").as_bytes());
+    let is_here = |authority: &[u8]| {
+        authority.eq_ignore_ascii_case(name.as_bytes())
+            || authority.eq_ignore_ascii_case(format!("{name}:80").as_bytes())
+    };
     let mut hosts = parts.headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(forbidden("not exactly one Host")) };
     let authority_fits = parts.uri.authority().is_none_or(|a| is_here(a.as_str().as_bytes()));
     if !is_here(host.as_bytes()) || !authority_fits || !api::may(&parts.method, &parts.uri) {
-        return Err(forbidden(&format!("{} {} is not a request that this endpoint passes on", parts.method, parts.uri.path())));
+        return Err(forbidden(&format!(
+            "{} {} is not a request that this endpoint passes on",
+            parts.method,
+            parts.uri.path()
+        )));
     }
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
@@ -165,9 +186,13 @@ async fn pass_on(session: &Rc<Session>, endpoint: &Rc<Endpoint>, request: Reques
     *request.uri_mut() = target.parse::<Uri>().map_err(|_| forbidden("a target that is none"))?;
     endpoint.authorise(request.headers_mut()).map_err(|()| failed("the key can't be sent".into()))?;
 
-    let response = endpoint.send(session, request).await.map_err(|e| failed(plain(&format!("{} can't be asked: {e}", endpoint.facts.upstream))))?;
+    let response = endpoint
+        .send(session, request)
+        .await
+        .map_err(|e| failed(plain(&format!("{} can't be asked: {e}", endpoint.facts.upstream))))?;
     let (parts, body) = response.into_parts();
-    let body = Scanned { body: Some(body), scanner: Scanner::new(), endpoint: endpoint.clone(), session: session.clone() };
+    let body =
+        Scanned { body: Some(body), scanner: Scanner::new(), endpoint: endpoint.clone(), session: session.clone() };
     let mut answer = Response::new(Either::Right(body));
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = api::answer_headers(&parts.headers, endpoint.secret.expose().as_bytes());
@@ -176,7 +201,11 @@ async fn pass_on(session: &Rc<Session>, endpoint: &Rc<Endpoint>, request: Reques
 
 impl Endpoint {
     fn authorise(&self, headers: &mut HeaderMap) -> Result<(), ()> {
-        let host = if self.facts.port == 443 { self.facts.upstream.to_string() } else { format!("{}:{}", self.facts.upstream, self.facts.port) };
+        let host = if self.facts.port == 443 {
+            self.facts.upstream.to_string()
+        } else {
+            format!("{}:{}", self.facts.upstream, self.facts.port)
+        };
         headers.insert(HOST, HeaderValue::from_str(&host).map_err(|_| ())?);
         // So that the answer can be searched for the key.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -200,7 +229,11 @@ impl Endpoint {
 
     /// Sends by an idle connection if there is one; a request that such a connection did not take any more goes by a
     /// new one.
-    async fn send(&self, session: &Rc<Session>, mut request: Request<Incoming>) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
+    async fn send(
+        &self,
+        session: &Rc<Session>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error>> {
         loop {
             let idle = self.idle();
             let (mut connection, is_new) = match idle {
@@ -238,7 +271,10 @@ impl Endpoint {
 
     async fn connect(&self, session: &Rc<Session>) -> Result<SendRequest<Incoming>, Box<dyn std::error::Error>> {
         let facts = &self.facts;
-        let stream = session.dialer.connect(&session.policy, Whither::Name(&facts.upstream), facts.port, facts.private.as_ref()).await?;
+        let stream = session
+            .dialer
+            .connect(&session.policy, Whither::Name(&facts.upstream), facts.port, facts.private.as_ref())
+            .await?;
         let name = ServerName::try_from(facts.upstream.to_string())?;
         let config = match self.tls.get() {
             Some(config) => config.clone(),

@@ -4,7 +4,8 @@
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recvmsg, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recvmsg, socket,
+    sockopt,
 };
 use rcc_proto::{LISTEN_SOCKETS, MAX_PACKET, ToGateway, decode};
 use rcc_report::{Code, Problem};
@@ -115,7 +116,15 @@ fn cookie(fd: &OwnedFd) -> io::Result<u64> {
     let mut value = 0u64;
     let mut size: libc::socklen_t = 8;
     // SAFETY: the kernel writes at most 8 bytes to `value`.
-    let done = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut value).cast(), &raw mut size) };
+    let done = unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut value).cast(),
+            &raw mut size,
+        )
+    };
     if done == 0 && size == 8 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -123,6 +132,7 @@ fn number(fd: &OwnedFd, option: i32) -> Option<i32> {
     let mut value = 0i32;
     let mut size: libc::socklen_t = 4;
     // SAFETY: the kernel writes at most 4 bytes to `value`.
-    let done = unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut size) };
+    let done =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut size) };
     (done == 0 && size == 4).then_some(value)
 }

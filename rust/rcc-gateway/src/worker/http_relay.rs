@@ -44,7 +44,8 @@ pub async fn requests(
             Step::Need => {
                 let begun = !buffer.is_empty() || !requests.between();
                 let read = read_more(from, &mut buffer);
-                let n = if begun { tokio::time::timeout(HEAD, read).await.map_err(|_| End::Slow)?? } else { read.await? };
+                let n =
+                    if begun { tokio::time::timeout(HEAD, read).await.map_err(|_| End::Slow)?? } else { read.await? };
                 if n == 0 {
                     return if begun { Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()) } else { Ok(true) };
                 }
@@ -86,7 +87,12 @@ pub async fn requests(
 
 /// Passes the first answer on and says what it was, if the client asked for an upgrade; otherwise returns at the
 /// server's first byte.
-pub async fn answers(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, down: &Cell<u64>, upgrade: &Upgrade) -> Result<(), End> {
+pub async fn answers(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    down: &Cell<u64>,
+    upgrade: &Upgrade,
+) -> Result<(), End> {
     from.as_ref().readable().await?;
     upgrade.answering.set(true);
     if !upgrade.asked.get() {

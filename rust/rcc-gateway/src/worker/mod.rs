@@ -36,16 +36,16 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// The worker's whole life. `supervisor` is the pid that must be the parent.
 #[must_use]
-pub fn main(supervisor: &str, session: &str, uid: &str) -> ExitCode {
+pub fn main(supervisor: &str, session: &str) -> ExitCode {
     if confine::before_anything(supervisor).is_err() {
         return ExitCode::FAILURE;
     }
     // SAFETY: the supervisor passes exactly these two descriptors as stdin and stdout; nothing here prints.
     let (launcher, log) = unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) };
     let log = Log::new(log);
-    let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, uid, &log));
+    let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, &log));
     match outcome {
-        Ok((session, sockets, acceptors)) => run(launcher, Rc::new(session), sockets, acceptors),
+        Ok((session, sockets, acceptors)) => run(&launcher, &Rc::new(session), sockets, &acceptors),
         Err(problem) => {
             log.event(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
             tell(&launcher, &FromGateway::Refused { problem });
@@ -66,7 +66,12 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
     let policy = policy::load()?;
     let limits = policy.resolve(&[]).map_err(policy::first)?.limits;
     let own_namespace = handover::own_namespace().map_err(|e| {
-        Problem::new(Code::KERNEL_TOO_OLD, "SO_NETNS_COOKIE", format!("the kernel does not tell network namespaces apart: {e}"), "use Linux 5.14 or later")
+        Problem::new(
+            Code::KERNEL_TOO_OLD,
+            "SO_NETNS_COOKIE",
+            format!("the kernel does not tell network namespaces apart: {e}"),
+            "use Linux 5.14 or later",
+        )
     })?;
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
@@ -76,29 +81,36 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
 
 type Ready = (Session, handover::Sockets, accept::Acceptors);
 
-fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, uid: &str, log: &Log) -> Result<Ready, Problem> {
+fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Result<Ready, Problem> {
     let open = match handover::receive(launcher, Instant::now() + STEP)? {
         (ToGateway::Open(open), fds) if fds.is_empty() => open,
         _ => return Err(handover::protocol("the first packet is not an `open` without descriptors")),
     };
     let Open { version, project, agent, grants, credentials } = open;
     let agreed = VERSION.agree(version).map_err(|far| {
-        Problem::new(Code::GATEWAY_VERSION, "gateway", far.to_string(), "run the installed launcher, /usr/local/bin/rcc, or run `sudo rcc setup` of this one")
+        Problem::new(
+            Code::GATEWAY_VERSION,
+            "gateway",
+            far.to_string(),
+            "run the installed launcher, /usr/local/bin/rcc, or run `sudo rcc setup` of this one",
+        )
     })?;
     let resolved = prepared.policy.resolve(&grants).map_err(policy::first)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let session = Session::new(id, resolved, credentials, log.clone())?;
+    let session = Session::new(resolved, credentials, log.clone())?;
     log.event(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
         "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
-    let _ = uid;
-    tell(launcher, &FromGateway::Opened(Opened {
-        version: VERSION,
-        session: id.to_owned(),
-        fingerprint,
-        ranges,
-        credential_endpoints: session.credential_endpoints(),
-    }));
+    tell(
+        launcher,
+        &FromGateway::Opened(Opened {
+            version: VERSION,
+            session: id.to_owned(),
+            fingerprint,
+            ranges,
+            credential_endpoints: session.credential_endpoints(),
+        }),
+    );
     let fds = match handover::receive(launcher, Instant::now() + STEP)? {
         (ToGateway::Listen, fds) => fds,
         (ToGateway::Open(_), _) => return Err(handover::protocol("a session is opened once")),
@@ -107,22 +119,29 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, uid: &str, log: &
     Ok((session, sockets, prepared.acceptors))
 }
 
-fn run(launcher: OwnedFd, session: Rc<Session>, sockets: handover::Sockets, acceptors: accept::Acceptors) -> ExitCode {
+fn run(
+    launcher: &OwnedFd,
+    session: &Rc<Session>,
+    sockets: handover::Sockets,
+    acceptors: &accept::Acceptors,
+) -> ExitCode {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() else {
         return ExitCode::FAILURE;
     };
     let local = tokio::task::LocalSet::new();
     let ended = local.block_on(&runtime, async {
         let sockets = acceptors.listen(sockets);
-        tell(&launcher, &FromGateway::Listening);
+        tell(launcher, &FromGateway::Listening);
         tokio::select! {
             why = watch(launcher.as_fd()) => why,
             why = session::serve(session.clone(), sockets) => Err(why),
         }
     });
     if let Err(problem) = ended {
-        session.log.event(&json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}));
-        tell(&launcher, &FromGateway::Closing { problem });
+        session
+            .log
+            .event(&json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}));
+        tell(launcher, &FromGateway::Closing { problem });
     }
     session.end();
     // Not by return: an acceptor thread may hang in accept, and sockets are aborted by the kernel as they are.

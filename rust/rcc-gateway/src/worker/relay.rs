@@ -53,7 +53,10 @@ pub fn deliver_on_close(fd: &impl AsFd) {
 /// Small writes at once, and dead peers noticed.
 pub fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
     let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
@@ -75,7 +78,8 @@ impl Pipes {
         }
         let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         let wish = i32::try_from(PIPE).unwrap_or(i32::MAX);
-        let size = fcntl(&into, FcntlArg::F_SETPIPE_SZ(wish)).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024);
+        let size =
+            fcntl(&into, FcntlArg::F_SETPIPE_SZ(wish)).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024);
         Ok(Pipe { out, into, size })
     }
 
@@ -146,7 +150,13 @@ async fn small(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, room: usize) -> 
 }
 
 /// Splices until the source has nothing more at the moment.
-async fn spliced(from: &ReadHalf<'_>, to: &WriteHalf<'_>, limit: u64, moved: &Cell<u64>, pipes: &Pipes) -> io::Result<(bool, u64)> {
+async fn spliced(
+    from: &ReadHalf<'_>,
+    to: &WriteHalf<'_>,
+    limit: u64,
+    moved: &Cell<u64>,
+    pipes: &Pipes,
+) -> io::Result<(bool, u64)> {
     let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
     let pipe = pipes.take()?;
     let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
@@ -188,7 +198,12 @@ async fn spliced(from: &ReadHalf<'_>, to: &WriteHalf<'_>, limit: u64, moved: &Ce
 }
 
 /// The whole of one direction, with its end passed on.
-pub async fn direction(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, moved: &Cell<u64>, pipes: &Pipes) -> io::Result<()> {
+pub async fn direction(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    moved: &Cell<u64>,
+    pipes: &Pipes,
+) -> io::Result<()> {
     pump(from, to, None, moved, pipes).await?;
     to.shutdown().await
 }

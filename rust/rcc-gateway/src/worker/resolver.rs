@@ -118,7 +118,8 @@ impl Resolver {
         if let Ok(name) = HostName::parse("ipv4only.arpa")
             && let Ok((found, _)) = self.query(&name, RecordType::AAAA).await
         {
-            prefixes.extend(found.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { nat64_prefix(*ip) } else { None }));
+            prefixes
+                .extend(found.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { nat64_prefix(*ip) } else { None }));
         }
         prefixes.sort_unstable();
         prefixes.dedup();
@@ -151,7 +152,7 @@ impl Resolver {
 
     fn servers(&self) -> io::Result<Vec<SocketAddr>> {
         match &self.from {
-            Resolvers::Given(given) => Ok(given.iter().filter(|r| r.tls.is_none()).map(|r| r.address).collect()),
+            Resolvers::Given(given) => Ok(given.iter().map(|r| r.address).collect()),
             Resolvers::System => {
                 let changed = std::fs::metadata(RESOLV_CONF)?.modified().ok();
                 let mut system = self.system.borrow_mut();
@@ -192,10 +193,14 @@ fn nameservers(text: &str) -> Vec<SocketAddr> {
 }
 
 fn scope_id(device: &str) -> u32 {
-    device.parse().ok().or_else(|| {
-        let text = std::fs::read_to_string(Path::new("/sys/class/net").join(device).join("ifindex")).ok()?;
-        text.trim().parse().ok()
-    }).unwrap_or(0)
+    device
+        .parse()
+        .ok()
+        .or_else(|| {
+            let text = std::fs::read_to_string(Path::new("/sys/class/net").join(device).join("ifindex")).ok()?;
+            text.trim().parse().ok()
+        })
+        .unwrap_or(0)
 }
 
 /// One query to one resolver: its addresses and their least TTL; `None` if the name has none.
@@ -251,7 +256,8 @@ trait SameName {
 
 impl SameName for Name {
     fn eq_ignore_root_and_case(&self, other: &Self) -> bool {
-        self.iter().count() == other.iter().count() && self.iter().zip(other.iter()).all(|(a, b)| a.eq_ignore_ascii_case(b))
+        self.iter().count() == other.iter().count()
+            && self.iter().zip(other.iter()).all(|(a, b)| a.eq_ignore_ascii_case(b))
     }
 }
 
@@ -297,7 +303,8 @@ mod tests {
 
     #[test]
     fn resolvers_come_from_resolv_conf() {
-        let text = "# x\nsearch corp.example\nnameserver 10.0.0.1\n nameserver 2001:db8::1 \noptions x\nnameserver bad\n";
+        let text =
+            "# x\nsearch corp.example\nnameserver 10.0.0.1\n nameserver 2001:db8::1 \noptions x\nnameserver bad\n";
         assert_eq!(nameservers(text), ["10.0.0.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
         assert_eq!(nameservers(""), ["127.0.0.1:53".parse().unwrap()]);
     }

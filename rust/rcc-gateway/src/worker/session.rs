@@ -9,7 +9,7 @@ use super::resolver::Resolver;
 use super::{connection, dns_server};
 use crate::rate::Bucket;
 use crate::stand_in::StandIns;
-use rcc_policy::{HostName, Resolved};
+use rcc_policy::{HostName, Resolved, Resolvers};
 use rcc_proto::Credential;
 use rcc_report::{Code, Problem};
 use serde_json::json;
@@ -51,9 +51,22 @@ pub struct Session {
 
 impl Session {
     /// A session by the policy and the launcher's wishes.
-    pub fn new(_id: &str, policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
+    pub fn new(policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
         if policy.upstream_proxy.is_some() {
-            return Err(Problem::new(Code::POLICY_BAD_VALUE, "upstream_proxy", "this gateway can't use a proxy yet", "leave out `upstream_proxy`"));
+            return Err(Problem::new(
+                Code::POLICY_BAD_VALUE,
+                "upstream_proxy",
+                "this gateway can't use a proxy yet",
+                "leave out `upstream_proxy`",
+            ));
+        }
+        if matches!(&policy.resolvers, Resolvers::Given(all) if all.iter().any(|r| r.tls.is_some())) {
+            return Err(Problem::new(
+                Code::POLICY_BAD_VALUE,
+                "resolvers",
+                "this gateway can't ask a resolver by TLS yet",
+                "name resolvers without `tls://`",
+            ));
         }
         let endpoints = endpoint::endpoints(&policy.credentials, credentials)?;
         let dialer = Dialer::new(Resolver::new(policy.resolvers.clone()));
@@ -165,7 +178,12 @@ pub async fn serve(session: Rc<Session>, mut arrivals: Arrivals) -> Problem {
 }
 
 fn lost(what: &str) -> Problem {
-    Problem::new(Code::GATEWAY_LOST, "session", format!("{what} can no longer be listened on"), "start the session again")
+    Problem::new(
+        Code::GATEWAY_LOST,
+        "session",
+        format!("{what} can no longer be listened on"),
+        "start the session again",
+    )
 }
 
 fn connection_task(session: &Rc<Session>, client: TcpStream) {

@@ -34,13 +34,17 @@ pub enum Kind {
     Other,
 }
 
-/// Reads a whole ClientHello.
+/// Reads a whole `ClientHello`.
 pub async fn hello(client: &mut (impl AsyncReadExt + Unpin), guard: &mut Guard) -> Result<Vec<u8>, End> {
     rest_of_hello(client, guard, Vec::new()).await
 }
 
 /// The same, with some of it read already.
-pub async fn rest_of_hello(client: &mut (impl AsyncReadExt + Unpin), guard: &mut Guard, mut first: Vec<u8>) -> Result<Vec<u8>, End> {
+pub async fn rest_of_hello(
+    client: &mut (impl AsyncReadExt + Unpin),
+    guard: &mut Guard,
+    mut first: Vec<u8>,
+) -> Result<Vec<u8>, End> {
     let mut fed = 0;
     loop {
         let state = guard.feed(&first[fed..])?;
@@ -81,7 +85,13 @@ pub async fn kind(client: &mut ReadHalf<'_>) -> Result<(Kind, Vec<u8>), End> {
 }
 
 /// Passes on what was read and goes on watching until the client's bytes are encrypted.
-pub async fn watch(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, mut guard: Guard, first: Vec<u8>, up: &Cell<u64>) -> Result<(), End> {
+pub async fn watch(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    mut guard: Guard,
+    first: Vec<u8>,
+    up: &Cell<u64>,
+) -> Result<(), End> {
     to.write_all(&first).await?;
     up.set(up.get() + first.len() as u64);
     // The bytes that completed the first hello were fed already, with all that came after it in the same read.

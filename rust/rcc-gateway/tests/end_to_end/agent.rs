@@ -50,7 +50,13 @@ fn only_names_of_the_policy_exist_and_no_query_leaves_for_others() {
         assert_eq!(session.lookup("allowed.example").unwrap(), ["198.18.1.0".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(session.lookup("ALLOWED.example").unwrap(), ["198.18.1.0".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(session.lookup("a.wild.example").unwrap().len(), 1);
-        for name in ["secret.attacker.example", "wild.example", "example", "anthropic.rcc.internal", "allowed.example.evil.example"] {
+        for name in [
+            "secret.attacker.example",
+            "wild.example",
+            "example",
+            "anthropic.rcc.internal",
+            "allowed.example.evil.example",
+        ] {
             assert_eq!(session.lookup(name), Err(ResponseCode::NXDomain), "{name}");
         }
         for kind in [RecordType::AAAA, RecordType::TXT, RecordType::HTTPS] {
@@ -107,7 +113,19 @@ fn names_with_addresses_that_are_not_public_are_refused() {
             let _ = c.write_all(b"\0x");
             !is_dead(&mut c)
         };
-        for bad in ["127.0.0.1", "10.20.0.5", "169.254.169.254", "10.77.0.2", "10.77.0.1", "0.0.0.0", "198.18.1.0", "::1", "::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "fd00::1"] {
+        for bad in [
+            "127.0.0.1",
+            "10.20.0.5",
+            "169.254.169.254",
+            "10.77.0.2",
+            "10.77.0.1",
+            "0.0.0.0",
+            "198.18.1.0",
+            "::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a9fe:a9fe",
+            "fd00::1",
+        ] {
             world.name("rebind.example", &[bad]);
             assert!(!probe("rebind.example"), "{bad}");
         }
@@ -120,6 +138,9 @@ fn names_with_addresses_that_are_not_public_are_refused() {
         // Mixed: the public one is used.
         world.name("rebind.example", &["127.0.0.1", "11.0.0.5"]);
         assert!(probe("rebind.example"));
+        // Several, of which the first never answers: the next is tried beside it.
+        world.name("many.example", &["12.0.0.1", "11.0.0.9"]);
+        assert!(probe("many.example"));
         // Root's word allows a private range, and that only.
         world.name("git.corp.example", &["10.20.3.4"]);
         assert!(probe("git.corp.example"));
@@ -174,7 +195,7 @@ fn tls_must_name_the_host_that_was_dialled() {
     });
 }
 
-/// A ClientHello as rustls makes it.
+/// A `ClientHello` as rustls makes it.
 fn hello(name: &'static str) -> Vec<u8> {
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -194,11 +215,15 @@ fn every_request_of_a_kept_connection_must_be_for_the_host() {
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
         let at_server = seen.clone();
         world.server(80, move |mut s: TcpStream| {
-            let mut b = [0; 65536];
+            let mut b = vec![0; 65536];
             while let Ok(n @ 1..) = s.read(&mut b) {
                 at_server.lock().unwrap().extend_from_slice(&b[..n]);
                 let text = String::from_utf8_lossy(&b[..n]).into_owned();
-                let answer = if text.contains("websocket") { "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" } else { "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" };
+                let answer = if text.contains("websocket") {
+                    "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+                } else {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                };
                 if s.write_all(answer.as_bytes()).is_err() {
                     break;
                 }
@@ -220,7 +245,11 @@ fn every_request_of_a_kept_connection_must_be_for_the_host() {
         // A body, then another request hidden behind it.
         let mut c = session.connect("allowed.example");
         let body = "x".repeat(300_000);
-        c.write_all(format!("POST / HTTP/1.1\r\nHost: allowed.example\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        c.write_all(
+            format!("POST / HTTP/1.1\r\nHost: allowed.example\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .as_bytes(),
+        )
+        .unwrap();
         assert!(read(&mut c).starts_with("HTTP/1.1 200"));
         let _ = c.write_all(get("denied.example").as_bytes());
         // The first request's refusal is said in words.
@@ -229,7 +258,8 @@ fn every_request_of_a_kept_connection_must_be_for_the_host() {
         assert!(read(&mut c).contains("403 Forbidden"));
         // A WebSocket is another protocol from its 101 on.
         let mut c = session.connect("allowed.example");
-        c.write_all(b"GET / HTTP/1.1\r\nHost: allowed.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").unwrap();
+        c.write_all(b"GET / HTTP/1.1\r\nHost: allowed.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .unwrap();
         assert!(read(&mut c).contains("101"));
         c.write_all(b"\x81\x05GET /").unwrap();
         assert!(read(&mut c).starts_with("HTTP/1.1 200"));

@@ -90,15 +90,24 @@ fn the_key_is_added_and_an_answer_streams() {
         for _ in 0..2 {
             c.write_all(POST.as_bytes()).unwrap();
             let first = read(&mut c, "first");
-            assert!(first.contains("200 OK") && first.contains("request-id: r1") && !first.contains("set-cookie"), "{first}");
+            assert!(
+                first.contains("200 OK") && first.contains("request-id: r1") && !first.contains("set-cookie"),
+                "{first}"
+            );
             go.send(()).unwrap();
             assert!(read(&mut c, "0\r\n\r\n").contains("second"));
         }
         let heads = heads.lock().unwrap().clone();
         assert_eq!(heads.len(), 2);
         let head = heads[0].to_lowercase();
-        assert!(heads[0].contains(KEY) && head.contains("host: api.anthropic.com\r\n") && !head.contains("dummy"), "{head}");
-        assert!(head.starts_with("post /v1/messages?beta=true http/1.1\r\n") && head.contains("anthropic-version: 2023-06-01"));
+        assert!(
+            heads[0].contains(KEY) && head.contains("host: api.anthropic.com\r\n") && !head.contains("dummy"),
+            "{head}"
+        );
+        assert!(
+            head.starts_with("post /v1/messages?beta=true http/1.1\r\n")
+                && head.contains("anthropic-version: 2023-06-01")
+        );
         // The host itself is out of reach, and so is every other request.
         assert!(session.lookup("api.anthropic.com").is_err());
         for (request, status) in [
@@ -125,7 +134,12 @@ fn a_key_that_comes_back_is_not_passed_on() {
             let text = if head.contains("count_tokens") {
                 format!("HTTP/1.1 429 Slow\r\nx-echo: {KEY}\r\nretry-after: 7\r\ncontent-length: 2\r\n\r\nno")
             } else {
-                format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}{}{}0\r\n\r\n", chunk("hello "), chunk(&format!("> {a}")), chunk(b))
+                format!(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{}{}{}0\r\n\r\n",
+                    chunk("hello "),
+                    chunk(&format!("> {a}")),
+                    chunk(b)
+                )
             };
             let _ = to.write_all(text.as_bytes());
             let _ = to.flush();
@@ -167,7 +181,12 @@ fn a_subscription_token_is_a_bearer_and_a_cancelled_request_ends_upstream() {
         c.write_all(POST.as_bytes()).unwrap();
         read(&mut c, "first");
         let head = told.recv().unwrap();
-        assert!(head.contains(&format!("authorization: Bearer {KEY}")) && head.contains("anthropic-beta: a-1,oauth-2025-04-20") && !head.contains("x-api-key"), "{head}");
+        assert!(
+            head.contains(&format!("authorization: Bearer {KEY}"))
+                && head.contains("anthropic-beta: a-1,oauth-2025-04-20")
+                && !head.contains("x-api-key"),
+            "{head}"
+        );
         drop(c);
         assert_eq!(told.recv_timeout(Duration::from_secs(3)).unwrap(), "gone");
         // A certificate of another name is not trusted: no key goes there.

@@ -37,7 +37,11 @@ fn sockets_that_are_not_the_right_three_are_refused() {
     in_world("launcher::sockets_that_are_not_the_right_three_are_refused", || {
         let world = World::new(POLICY.replace("sessions = 3", "sessions = 30").as_str());
         let own = || -> Vec<OwnedFd> {
-            vec![TcpListener::bind("127.0.0.1:0").unwrap().into(), UdpSocket::bind("127.0.0.1:0").unwrap().into(), TcpListener::bind("127.0.0.1:0").unwrap().into()]
+            vec![
+                TcpListener::bind("127.0.0.1:0").unwrap().into(),
+                UdpSocket::bind("127.0.0.1:0").unwrap().into(),
+                TcpListener::bind("127.0.0.1:0").unwrap().into(),
+            ]
         };
         assert_eq!(offer(&own()), "RCC-408", "the host's namespace");
         let (_a, one) = session_sockets(9000);
@@ -72,7 +76,9 @@ fn sockets_that_are_not_the_right_three_are_refused() {
 fn packets_that_are_no_messages_are_refused() {
     in_world("launcher::packets_that_are_no_messages_are_refused", || {
         let _world = World::new(POLICY.replace("sessions = 3", "sessions = 30").as_str());
-        for bytes in [&b"garbage"[..], b"{}", b"\0", b"{\"type\":\"listen\"}", &vec![b'['; 60_000][..], &vec![b' '; 65_537][..]] {
+        for bytes in
+            [&b"garbage"[..], b"{}", b"\0", b"{\"type\":\"listen\"}", &vec![b'['; 60_000][..], &vec![b' '; 65_537][..]]
+        {
             let l = launcher(ALICE);
             say_bytes(&l, bytes, &[]);
             assert_eq!(code(hear(&l)), "RCC-405", "{} bytes", bytes.len());
@@ -108,9 +114,9 @@ fn who_may_open_is_the_policys_word() {
             let l = launcher(uid);
             assert_eq!(code(hear(&l)), "RCC-403", "{uid}");
         }
-        let _all: Vec<_> = (0..3).map(|_| opened()).collect();
+        let all: Vec<_> = (0..3).map(|_| opened()).collect();
         assert_eq!(code(hear(&launcher(ALICE))), "RCC-404", "a fourth session");
-        drop(_all);
+        drop(all);
         std::thread::sleep(Duration::from_millis(300));
         opened();
         // A policy that root alone did not write is none.
@@ -228,7 +234,7 @@ fn killed_processes_leave_the_agent_with_nothing() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), nix::sys::signal::Signal::SIGKILL).unwrap();
         world.log_with(&["\"end\"", "SIGKILL"]);
         // One of the two is dead by a reset, the other lives.
-        let dead = hear_end(&a) as usize + hear_end(&b) as usize;
+        let dead = usize::from(hear_end(&a)) + usize::from(hear_end(&b));
         assert_eq!(dead, 1);
         // The supervisor's death is everyone's.
         world.restart();
@@ -248,7 +254,9 @@ fn a_second_gateway_and_a_privileged_one_refuse() {
     in_world("launcher::a_second_gateway_and_a_privileged_one_refuse", || {
         use std::os::unix::process::CommandExt;
         let _world = World::new(POLICY);
-        let run = |uid: u32| std::process::Command::new("/run/bin/rcc-gateway").arg("serve").uid(uid).gid(uid).output().unwrap();
+        let run = |uid: u32| {
+            std::process::Command::new("/run/bin/rcc-gateway").arg("serve").uid(uid).gid(uid).output().unwrap()
+        };
         let second = run(RCC);
         assert!(String::from_utf8_lossy(&second.stderr).contains("RCC-409"));
         assert_eq!(second.status.code(), Some(125));

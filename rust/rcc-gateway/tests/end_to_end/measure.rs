@@ -8,6 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What one download has, in bytes.
+const SIZE: u32 = 1 << 30;
+
 const POLICY: &str = "allow = [\"allowed.example:80,9000\"]\nusers = [\"alice\"]\n";
 
 fn rollup(pid: i32) -> String {
@@ -15,23 +18,28 @@ fn rollup(pid: i32) -> String {
     let kb = |key: &str| -> u64 {
         text.lines().find(|l| l.starts_with(key)).and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
     };
-    format!("private dirty {} KiB, private clean {} KiB, pss {} KiB", kb("Private_Dirty"), kb("Private_Clean"), kb("Pss:"))
+    format!(
+        "private dirty {} KiB, private clean {} KiB, pss {} KiB",
+        kb("Private_Dirty"),
+        kb("Private_Clean"),
+        kb("Pss:")
+    )
 }
 
 fn worker_of(world: &World) -> i32 {
     crate::launcher::workers(world.gateway.id())[0]
 }
 
-fn download(to: SocketAddr, bytes: u64) -> f64 {
+fn download(to: SocketAddr) -> f64 {
     let mut c = dial(to);
     let start = Instant::now();
     c.write_all(b"\0go").unwrap();
     let mut buffer = vec![0; 1 << 18];
-    let mut got = 0u64;
-    while got < bytes {
-        got += c.read(&mut buffer).unwrap() as u64;
+    let mut got = 0;
+    while got < SIZE as usize {
+        got += c.read(&mut buffer).unwrap();
     }
-    got as f64 / start.elapsed().as_secs_f64() / 1e6
+    f64::from(SIZE) / start.elapsed().as_secs_f64() / 1e6
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: allowed.example\r\n\r\n";
@@ -69,20 +77,21 @@ fn measure() {
     in_world("measure::measure", || {
         let world = World::new(POLICY);
         world.name("allowed.example", &["11.1.2.3"]);
-        const SIZE: u64 = 2 << 30;
         world.server(9000, |mut s| {
             let mut b = vec![7u8; 1 << 18];
             let _ = s.read(&mut b);
             let mut sent = 0;
-            while sent < SIZE && s.write_all(&b).is_ok() {
-                sent += b.len() as u64;
+            while sent < SIZE as usize && s.write_all(&b).is_ok() {
+                sent += b.len();
             }
         });
         world.server(80, |mut s| {
             let _ = s.set_nodelay(true);
             let mut b = [0; 4096];
             while let Ok(1..) = s.read(&mut b) {
-                if s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello").is_err() {
+                if s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello")
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -91,10 +100,13 @@ fn measure() {
         std::thread::sleep(Duration::from_millis(300));
         let pid = worker_of(&world);
         eprintln!("idle worker, fresh: {}", rollup(pid));
-        let via = SocketAddr::from((session.lookup("allowed.example").unwrap()[0].to_string().parse::<std::net::IpAddr>().unwrap(), 9000));
+        let via = SocketAddr::from((
+            session.lookup("allowed.example").unwrap()[0].to_string().parse::<std::net::IpAddr>().unwrap(),
+            9000,
+        ));
         for _ in 0..2 {
-            let direct = download("11.1.2.3:9000".parse().unwrap(), SIZE);
-            let through = session.run(move || download(via, SIZE));
+            let direct = download("11.1.2.3:9000".parse().unwrap());
+            let through = session.run(move || download(via));
             eprintln!("download: direct {direct:.0} MB/s, through {through:.0} MB/s, ratio {:.2}", through / direct);
         }
         std::thread::sleep(Duration::from_millis(300));
@@ -109,28 +121,13 @@ fn measure() {
             eprintln!("requests, kept: direct {direct:.0}/s, through {through:.0}/s, ratio {:.2}", through / direct);
             let direct = new("11.1.2.3:80".parse().unwrap());
             let through = session.run(move || new(via));
-            eprintln!("requests, new connections: direct {direct:.0}/s, through {through:.0}/s, ratio {:.2}", through / direct);
+            eprintln!(
+                "requests, new connections: direct {direct:.0}/s, through {through:.0}/s, ratio {:.2}",
+                through / direct
+            );
         }
         std::thread::sleep(Duration::from_millis(300));
         let pid = worker_of(&world);
         eprintln!("idle worker, after requests: {}", rollup(pid));
-        eprintln!("{}", fs::read_to_string(format!("/proc/{pid}/smaps")).map(|s| top(&s)).unwrap_or_default());
     });
-}
-
-/// The mappings with the most private memory.
-fn top(smaps: &str) -> String {
-    let mut all: Vec<(u64, String)> = Vec::new();
-    for line in smaps.lines() {
-        let first = line.split_whitespace().next().unwrap_or("");
-        if first.contains('-') && !first.ends_with(':') {
-            all.push((0, line.to_owned()));
-        } else if matches!(first, "Private_Dirty:" | "Private_Clean:")
-            && let Some(last) = all.last_mut()
-        {
-            last.0 += line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    all.sort_by(|a, b| b.0.cmp(&a.0));
-    all.iter().take(14).map(|(n, l)| format!("{n} KiB  {l}\n")).collect()
 }

@@ -20,7 +20,7 @@ impl Message {
         self.0.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
-        while self.0.len() % 4 != 0 {
+        while !self.0.len().is_multiple_of(4) {
             self.0.push(0);
         }
         self

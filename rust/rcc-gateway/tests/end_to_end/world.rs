@@ -9,7 +9,9 @@ use hickory_proto::rr::rdata::{A, AAAA};
 use hickory_proto::rr::{RData, Record, RecordType};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 use rcc_proto::{FromGateway, GATEWAY_SOCKET, Open, ToGateway, VERSION, decode, encode};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -40,7 +42,7 @@ pub fn in_world(test: &str, body: impl FnOnce()) {
     let status = unshare
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads", "1"])
         .env("RCC_GATEWAY_WORLD", "1")
         .status()
         .expect("unshare of util-linux");
@@ -87,7 +89,11 @@ impl World {
             fs::create_dir(folder).unwrap();
             chown(folder, Some(uid), Some(uid)).unwrap();
         }
-        fs::write("/etc/passwd", format!("root:x:0:0::/:/bin/sh\nrcc:x:{RCC}:{RCC}::/:/bin/sh\nalice:x:{ALICE}:{ALICE}::/:/bin/sh\n")).unwrap();
+        fs::write(
+            "/etc/passwd",
+            format!("root:x:0:0::/:/bin/sh\nrcc:x:{RCC}:{RCC}::/:/bin/sh\nalice:x:{ALICE}:{ALICE}::/:/bin/sh\n"),
+        )
+        .unwrap();
         fs::write("/etc/group", format!("root:x:0:\nalice:x:{ALICE}:\n")).unwrap();
         fs::write("/etc/resolv.conf", "search evil.example\nnameserver 10.77.0.1\n").unwrap();
         fs::write("/etc/rcc/policy.toml", policy).unwrap();
@@ -115,11 +121,11 @@ impl World {
         within(&internet, move || resolver(&n, &a, &ready));
         is_ready.recv().unwrap();
         let world = Self { gateway: start_gateway(), internet, names, asked };
-        world.wait_for_socket();
+        Self::wait_for_socket();
         world
     }
 
-    fn wait_for_socket(&self) {
+    fn wait_for_socket() {
         let until = Instant::now() + Duration::from_secs(5);
         while !fs::exists(GATEWAY_SOCKET).unwrap() {
             assert!(Instant::now() < until, "the gateway did not start");
@@ -133,7 +139,7 @@ impl World {
         self.gateway.wait().unwrap();
         fs::remove_file(GATEWAY_SOCKET).unwrap();
         self.gateway = start_gateway();
-        self.wait_for_socket();
+        Self::wait_for_socket();
     }
 
     /// Gives a name addresses.
@@ -156,6 +162,7 @@ impl World {
         is_ready.recv().unwrap();
     }
 
+    #[expect(clippy::unused_self, reason = "the log is this world's")]
     /// The log's lines so far, once one holds all of the words.
     pub fn log_with(&self, words: &[&str]) -> String {
         let until = Instant::now() + Duration::from_secs(5);
@@ -174,6 +181,7 @@ impl World {
         self.session_with(port, open(VERSION))
     }
 
+    #[expect(clippy::unused_self, reason = "the session is this world's")]
     pub fn session_with(&self, port: u16, open: Open) -> Session {
         let launcher = launcher(ALICE);
         say(&launcher, &ToGateway::Open(open), &[]);
@@ -199,7 +207,14 @@ impl Drop for World {
 }
 
 pub fn start_gateway() -> Child {
-    Command::new("/run/bin/rcc-gateway").arg("serve").env_clear().uid(RCC).gid(RCC).stderr(Stdio::inherit()).spawn().unwrap()
+    Command::new("/run/bin/rcc-gateway")
+        .arg("serve")
+        .env_clear()
+        .uid(RCC)
+        .gid(RCC)
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
 }
 
 pub fn open(version: rcc_proto::Version) -> Open {
@@ -297,7 +312,10 @@ pub fn dial(to: SocketAddr) -> TcpStream {
 pub fn lookup(name: &str, kind: RecordType) -> Result<Vec<IpAddr>, ResponseCode> {
     let mut query = Message::new();
     query.set_id(99);
-    query.add_query(hickory_proto::op::Query::query(hickory_proto::rr::Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    query.add_query(hickory_proto::op::Query::query(
+        hickory_proto::rr::Name::from_ascii(format!("{name}.")).unwrap(),
+        kind,
+    ));
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(&query.to_vec().unwrap(), "198.18.0.1:53").unwrap();
@@ -322,7 +340,7 @@ pub fn is_dead(stream: &mut TcpStream) -> bool {
 
 /// Echoes until the end.
 pub fn echo(mut stream: TcpStream) {
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     while let Ok(n) = stream.read(&mut buffer) {
         if n == 0 || stream.write_all(&buffer[..n]).is_err() {
             break;
