@@ -1,9 +1,7 @@
 //! The launcher's side of the conversation with the gateway. The connection is the session: dropping it ends it.
 
 use crate::packet;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, ToGateway, VERSION};
 use rcc_report::{Code, Problem};
@@ -115,7 +113,12 @@ fn absent(error: &nix::Error) -> Problem {
 }
 
 fn lost(error: &io::Error) -> Problem {
-    Problem::new(Code::GATEWAY_LOST, GATEWAY_SOCKET, format!("the gateway went away: {error}"), "look at its log, and start the session again")
+    Problem::new(
+        Code::GATEWAY_LOST,
+        GATEWAY_SOCKET,
+        format!("the gateway went away: {error}"),
+        "look at its log, and start the session again",
+    )
 }
 
 fn unexpected(message: FromGateway) -> Problem {
@@ -125,5 +128,10 @@ fn unexpected(message: FromGateway) -> Problem {
         FromGateway::Refused { .. } => "refused",
         FromGateway::Closing { .. } => "closing",
     };
-    Problem::new(Code::GATEWAY_PROTOCOL, GATEWAY_SOCKET, format!("an unexpected `{kind}`"), "update rcc and the gateway to one version")
+    Problem::new(
+        Code::GATEWAY_PROTOCOL,
+        GATEWAY_SOCKET,
+        format!("an unexpected `{kind}`"),
+        "update rcc and the gateway to one version",
+    )
 }

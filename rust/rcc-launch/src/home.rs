@@ -26,7 +26,13 @@ pub fn folder_for(person: &Person, project: &Path) -> PathBuf {
     let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
     let name: String = project
         .file_name()
-        .map(|n| n.to_string_lossy().chars().map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' }).take(40).collect())
+        .map(|n| {
+            n.to_string_lossy()
+                .chars()
+                .map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { c } else { '_' })
+                .take(40)
+                .collect()
+        })
         .unwrap_or_default();
     data_folder(person).join("homes").join(format!("{name}-{hash}"))
 }
@@ -102,7 +108,9 @@ fn room(folder: &Path, opened: &File) -> Result<(), Problem> {
 #[must_use]
 pub fn disk_problem(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => format!("free some space on that disk (at least 16 MiB): df -h '{}'", path.display()),
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            format!("free some space on that disk (at least 16 MiB): df -h '{}'", path.display())
+        }
         _ => format!("look at it: ls -ld '{}'", path.display()),
     };
     Problem::new(Code::SESSION_DISK, path.display().to_string(), error.to_string(), remedy)
@@ -113,12 +121,19 @@ pub fn mount_point(home: &OwnedFd, relative: &Path, is_folder: bool) -> io::Resu
     let mut at = PathBuf::new();
     let parts: Vec<Component> = relative.components().collect();
     for (i, part) in parts.iter().enumerate() {
-        let parent = beneath::open(home, if at.as_os_str().is_empty() { Path::new(".") } else { &at }, libc::O_PATH | libc::O_DIRECTORY)?;
+        let parent = beneath::open(
+            home,
+            if at.as_os_str().is_empty() { Path::new(".") } else { &at },
+            libc::O_PATH | libc::O_DIRECTORY,
+        )?;
         let name: &Path = part.as_ref();
         let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
         let last_is_file = i + 1 == parts.len() && !is_folder;
         let made = if last_is_file {
-            let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_EXCL | nix::fcntl::OFlag::O_WRONLY | nix::fcntl::OFlag::O_CLOEXEC;
+            let flags = nix::fcntl::OFlag::O_CREAT
+                | nix::fcntl::OFlag::O_EXCL
+                | nix::fcntl::OFlag::O_WRONLY
+                | nix::fcntl::OFlag::O_CLOEXEC;
             nix::fcntl::openat(&parent, name, flags, mode).map(drop)
         } else {
             nix::sys::stat::mkdirat(&parent, name, mode)

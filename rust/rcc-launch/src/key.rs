@@ -34,7 +34,9 @@ pub fn find(sources: &Sources<'_>) -> Result<Credential, Problem> {
     if let Some(file) = sources.file {
         return from_file(file, sources.project).and_then(|text| credential(&file.display().to_string(), &text, None));
     }
-    for (name, kind) in [("ANTHROPIC_API_KEY", CredentialKind::ApiKey), ("CLAUDE_CODE_OAUTH_TOKEN", CredentialKind::OauthToken)] {
+    for (name, kind) in
+        [("ANTHROPIC_API_KEY", CredentialKind::ApiKey), ("CLAUDE_CODE_OAUTH_TOKEN", CredentialKind::OauthToken)]
+    {
         if let Ok(value) = std::env::var(name).map(Zeroizing::new)
             && !value.trim().is_empty()
         {
@@ -43,7 +45,8 @@ pub fn find(sources: &Sources<'_>) -> Result<Credential, Problem> {
     }
     let usual = sources.home.join(KEY_FILE);
     if usual.exists() {
-        return from_file(&usual, sources.project).and_then(|text| credential(&usual.display().to_string(), &text, None));
+        return from_file(&usual, sources.project)
+            .and_then(|text| credential(&usual.display().to_string(), &text, None));
     }
     if let Some(helper) = helper(sources.home) {
         return from_helper(&helper, sources.home).and_then(|text| credential("apiKeyHelper", &text, None));
@@ -52,7 +55,9 @@ pub fn find(sources: &Sources<'_>) -> Result<Credential, Problem> {
         Code::KEY_MISSING,
         "Anthropic",
         "no key or token was found",
-        format!("export ANTHROPIC_API_KEY=…  (or CLAUDE_CODE_OAUTH_TOKEN, of a subscription: claude setup-token)\nor keep it in a file: install -m 600 /dev/null ~/{KEY_FILE} and write it there"),
+        format!(
+            "export ANTHROPIC_API_KEY=…  (or CLAUDE_CODE_OAUTH_TOKEN, of a subscription: claude setup-token)\nor keep it in a file: install -m 600 /dev/null ~/{KEY_FILE} and write it there"
+        ),
     ))
 }
 
@@ -61,10 +66,19 @@ fn credential(subject: &str, text: &str, kind: Option<CredentialKind>) -> Result
     let printable = !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic());
     if !printable {
         let what = "not one word of printable ASCII characters";
-        return Err(Problem::new(Code::KEY_MALFORMED, subject, what, "copy the key again, without quotes and line breaks"));
+        return Err(Problem::new(
+            Code::KEY_MALFORMED,
+            subject,
+            what,
+            "copy the key again, without quotes and line breaks",
+        ));
     }
     let by_prefix = if key.starts_with("sk-ant-oat") { CredentialKind::OauthToken } else { CredentialKind::ApiKey };
-    Ok(Credential { endpoint: ANTHROPIC_ENDPOINT.to_owned(), kind: kind.unwrap_or(by_prefix), secret: Secret::new(key.to_owned()) })
+    Ok(Credential {
+        endpoint: ANTHROPIC_ENDPOINT.to_owned(),
+        kind: kind.unwrap_or(by_prefix),
+        secret: Secret::new(key.to_owned()),
+    })
 }
 
 /// The file must be the person's alone, and not the agent's to read or to change.
@@ -73,14 +87,20 @@ fn from_file(path: &Path, project: &Path) -> Result<Zeroizing<String>, Problem> 
     let bad = |what: String, remedy: &str| Problem::new(Code::KEY_UNREADABLE, subject.clone(), what, remedy);
     let real = fs::canonicalize(path).map_err(|e| bad(e.to_string(), "name a file that exists"))?;
     if real.starts_with(project) {
-        return Err(bad("it lies in the project, where the agent can read it".into(), "keep it elsewhere: mv FILE ~/.config/rcc/anthropic-key"));
+        return Err(bad(
+            "it lies in the project, where the agent can read it".into(),
+            "keep it elsewhere: mv FILE ~/.config/rcc/anthropic-key",
+        ));
     }
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&real);
     let file = file.map_err(|e| bad(e.to_string(), "make it readable for you alone: chmod 600 FILE"))?;
     let about = file.metadata().map_err(|e| bad(e.to_string(), "name a plain file"))?;
     let mine = about.uid() == nix::unistd::getuid().as_raw() || about.uid() == 0;
     if !about.is_file() || !mine || about.mode() & 0o077 != 0 {
-        return Err(bad("others than you can read it, or it is no plain file".into(), "chmod 600 FILE, and have it belong to you"));
+        return Err(bad(
+            "others than you can read it, or it is no plain file".into(),
+            "chmod 600 FILE, and have it belong to you",
+        ));
     }
     text_of(file).ok_or_else(|| bad("it can't be read as a key".into(), "write the key alone into it"))
 }
@@ -107,7 +127,14 @@ fn helper(home: &Path) -> Option<String> {
 /// Runs the helper as Claude Code would, by the shell, but in the home folder: in the project a relative name would be
 /// the agent's program.
 fn from_helper(command: &str, home: &Path) -> Result<Zeroizing<String>, Problem> {
-    let bad = |what: String| Problem::new(Code::KEY_UNREADABLE, "apiKeyHelper", what, "run it by hand: it must print the key and exit with 0");
+    let bad = |what: String| {
+        Problem::new(
+            Code::KEY_UNREADABLE,
+            "apiKeyHelper",
+            what,
+            "run it by hand: it must print the key and exit with 0",
+        )
+    };
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .current_dir(home)
@@ -166,7 +193,8 @@ mod tests {
     fn a_helper_runs_outside_the_project() {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".claude")).unwrap();
-        fs::write(home.path().join(".claude/settings.json"), r#"{"apiKeyHelper":"pwd >&2; echo sk-ant-api03-h"}"#).unwrap();
+        fs::write(home.path().join(".claude/settings.json"), r#"{"apiKeyHelper":"pwd >&2; echo sk-ant-api03-h"}"#)
+            .unwrap();
         let text = from_helper(&helper(home.path()).unwrap(), home.path()).unwrap();
         assert_eq!(text.trim(), "sk-ant-api03-h");
         assert_eq!(from_helper("exit 3", home.path()).unwrap_err().code, Code::KEY_UNREADABLE);

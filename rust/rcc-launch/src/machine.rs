@@ -80,7 +80,12 @@ fn person() -> Result<Person, Problem> {
         ));
     }
     let missing = |what: &str| {
-        Problem::new(Code::RUNTIME_DIR, uid.to_string(), format!("this user id {what}"), "log in as a user of this machine")
+        Problem::new(
+            Code::RUNTIME_DIR,
+            uid.to_string(),
+            format!("this user id {what}"),
+            "log in as a user of this machine",
+        )
     };
     let user = User::from_uid(uid).ok().flatten().ok_or_else(|| missing("has no entry in the password database"))?;
     let home = fs::canonicalize(&user.dir).map_err(|_| missing("has no home folder"))?;

@@ -30,5 +30,9 @@ pub fn signal(pidfd: &OwnedFd, number: i32) {
 /// `PR_SET_DUMPABLE`): it holds a key.
 pub fn close_to_others() -> io::Result<()> {
     // SAFETY: prctl with numbers alone.
-    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

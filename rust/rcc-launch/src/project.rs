@@ -16,16 +16,60 @@ use std::path::{Path, PathBuf};
 /// Files and folders below the home folder that the agent must never write or read. Their real places count: a
 /// repository of dotfiles has links into itself.
 const SENSITIVE: &[&str] = &[
-    ".aws", ".azure", ".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".bin", ".cargo/credentials.toml",
-    ".claude", ".claude.json", ".codex", ".config", ".docker", ".emacs", ".emacs.d", ".env", ".gitconfig", ".git-credentials",
-    ".gnupg", ".inputrc", ".kube", ".local/bin", ".local/share/containers", ".local/share/keyrings", ".local/share/rcc",
-    ".local/share/systemd", ".mozilla", ".netrc", ".npmrc", ".pam_environment", ".password-store", ".pgpass", ".profile", ".pypirc",
-    ".ssh", ".tmux.conf", ".vim", ".vimrc", ".xinitrc", ".xprofile", ".xsession", ".zlogin", ".zprofile", ".zshenv", ".zshrc", "bin",
+    ".aws",
+    ".azure",
+    ".bash_aliases",
+    ".bash_login",
+    ".bash_logout",
+    ".bash_profile",
+    ".bashrc",
+    ".bin",
+    ".cargo/credentials.toml",
+    ".claude",
+    ".claude.json",
+    ".codex",
+    ".config",
+    ".docker",
+    ".emacs",
+    ".emacs.d",
+    ".env",
+    ".gitconfig",
+    ".git-credentials",
+    ".gnupg",
+    ".inputrc",
+    ".kube",
+    ".local/bin",
+    ".local/share/containers",
+    ".local/share/keyrings",
+    ".local/share/rcc",
+    ".local/share/systemd",
+    ".mozilla",
+    ".netrc",
+    ".npmrc",
+    ".pam_environment",
+    ".password-store",
+    ".pgpass",
+    ".profile",
+    ".pypirc",
+    ".ssh",
+    ".tmux.conf",
+    ".vim",
+    ".vimrc",
+    ".xinitrc",
+    ".xprofile",
+    ".xsession",
+    ".zlogin",
+    ".zprofile",
+    ".zshenv",
+    ".zshrc",
+    "bin",
 ];
 /// Folders of the system: none of them, nor what lies in them, is a project.
-const SYSTEM: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr"];
+const SYSTEM: &[&str] =
+    &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr"];
 /// Folders that hold others' files, but may have a project somewhere in them.
-const SHARED: &[&str] = &["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
+const SHARED: &[&str] =
+    &["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
 
 /// A folder that may be worked on.
 #[derive(Debug, Serialize)]
@@ -47,16 +91,20 @@ impl Project {
     pub fn find(given: Option<&Path>, person: &Person) -> Result<PathBuf, Problem> {
         let real = |path: &Path| {
             fs::canonicalize(path).map_err(|e| {
-                Problem::new(Code::PROJECT_MISSING, path.display().to_string(), e.to_string(), "go to a folder that exists: cd PROJECT")
+                Problem::new(
+                    Code::PROJECT_MISSING,
+                    path.display().to_string(),
+                    e.to_string(),
+                    "go to a folder that exists: cd PROJECT",
+                )
             })
         };
         if let Some(path) = given {
             return real(path);
         }
         let here = real(Path::new("."))?;
-        let marked = |folder: &&Path| {
-            ["rcc.toml", ".git"].iter().any(|mark| fs::symlink_metadata(folder.join(mark)).is_ok())
-        };
+        let marked =
+            |folder: &&Path| ["rcc.toml", ".git"].iter().any(|mark| fs::symlink_metadata(folder.join(mark)).is_ok());
         let inside_home = |folder: &&Path| folder.starts_with(&person.home) && **folder != person.home;
         let found = here.ancestors().take_while(inside_home).find(marked);
         Ok(found.map_or_else(|| here.clone(), Path::to_owned))
@@ -81,7 +129,12 @@ impl Project {
 }
 
 fn missing(path: &Path, what: &str) -> Problem {
-    Problem::new(Code::PROJECT_MISSING, path.display().to_string(), what, "use a folder of your own: mkdir ~/work && cd ~/work")
+    Problem::new(
+        Code::PROJECT_MISSING,
+        path.display().to_string(),
+        what,
+        "use a folder of your own: mkdir ~/work && cd ~/work",
+    )
 }
 
 /// Podman's `--mount` is CSV: it carries spaces, commas, colons and any letter, but no line break.
@@ -100,7 +153,12 @@ fn name(path: &Path) -> Result<(), Problem> {
 
 fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     let refuse = |what: String| {
-        Err(Problem::new(Code::PROJECT_FORBIDDEN, path.display().to_string(), what, "work in a folder of its own: mkdir ~/work && cd ~/work"))
+        Err(Problem::new(
+            Code::PROJECT_FORBIDDEN,
+            path.display().to_string(),
+            what,
+            "work in a folder of its own: mkdir ~/work && cd ~/work",
+        ))
     };
     if person.home.starts_with(path) {
         return refuse("it is the home folder, or holds it".into());
@@ -127,7 +185,8 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
 }
 
 fn mounts(path: &Path) -> Result<(), Problem> {
-    let unread = |what: String| Problem::new(Code::PROJECT_FOREIGN_MOUNT, path.display().to_string(), what, "mount /proc");
+    let unread =
+        |what: String| Problem::new(Code::PROJECT_FOREIGN_MOUNT, path.display().to_string(), what, "mount /proc");
     let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| unread(e.to_string()))?;
     let all = mountinfo::parse(&text).map_err(|e| unread(e.to_string()))?;
     match all.iter().find(|m| m.point != path && m.point.starts_with(path)) {
@@ -187,7 +246,12 @@ mod tests {
     use super::*;
 
     fn person(home: &Path) -> Person {
-        Person { name: "alice".into(), uid: nix::unistd::getuid().as_raw(), gid: 0, home: fs::canonicalize(home).unwrap() }
+        Person {
+            name: "alice".into(),
+            uid: nix::unistd::getuid().as_raw(),
+            gid: 0,
+            home: fs::canonicalize(home).unwrap(),
+        }
     }
 
     fn code(path: &Path, person: &Person) -> Option<Code> {

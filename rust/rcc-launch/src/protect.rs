@@ -46,7 +46,11 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
     }
     paths.sort();
     paths.dedup();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(copies).map_err(|e| crate::home::disk_problem(copies, &e))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(copies)
+        .map_err(|e| crate::home::disk_problem(copies, &e))?;
     for path in paths {
         match take(&project.folder, &path, &copies.join(protection.covered.len().to_string())) {
             Ok(copy) => protection.covered.push(Protected { path, copy: Some(copy) }),
@@ -136,7 +140,9 @@ fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
 fn worktrees(project: &OwnedFd) -> Vec<PathBuf> {
     let folder = Path::new(".git/worktrees");
     let all = names(project, folder).unwrap_or_default();
-    all.iter().flat_map(|name| ["config.worktree", "commondir", "gitdir"].map(|file| folder.join(name).join(file))).collect()
+    all.iter()
+        .flat_map(|name| ["config.worktree", "commondir", "gitdir"].map(|file| folder.join(name).join(file)))
+        .collect()
 }
 
 /// Repositories of submodules lie in `.git/modules`, nested by name; each has a configuration and hooks.
@@ -184,14 +190,19 @@ mod tests {
         let at = |p: &str| dir.path().join(p);
         fs::create_dir_all(at("p/.git/hooks")).unwrap();
         fs::create_dir_all(at("p/.git/modules/lib/x")).unwrap();
-        for file in ["p/.git/config", "p/.git/hooks/pre-commit", "p/.git/modules/lib/x/HEAD", "p/.git/modules/lib/x/config"] {
+        for file in
+            ["p/.git/config", "p/.git/hooks/pre-commit", "p/.git/modules/lib/x/HEAD", "p/.git/modules/lib/x/config"]
+        {
             fs::write(at(file), file).unwrap();
         }
         let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.covered.iter().map(|c| c.path.to_str().unwrap()).collect();
         assert_eq!(covered, [".git", ".git/config", ".git/hooks", ".git/modules/lib/x/config"]);
         assert!(protection.covered[0].copy.is_none());
-        assert_eq!(fs::read_to_string(protection.covered[2].copy.as_ref().unwrap().join("pre-commit")).unwrap(), "p/.git/hooks/pre-commit");
+        assert_eq!(
+            fs::read_to_string(protection.covered[2].copy.as_ref().unwrap().join("pre-commit")).unwrap(),
+            "p/.git/hooks/pre-commit"
+        );
         assert!(protection.absent.contains(&".envrc".into()) && protection.absent.contains(&".git/commondir".into()));
     }
 

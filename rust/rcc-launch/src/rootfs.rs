@@ -16,26 +16,93 @@ const TREES: &[&str] = &["/usr", "/opt"];
 
 /// Entries of `/etc` on every distribution.
 const ETC: &[&str] = &[
-    "bash.bashrc", "bashrc", "fonts", "gai.conf", "host.conf", "inputrc", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
-    "locale.alias", "localtime", "magic", "magic.mime", "mime.types", "nanorc", "networks", "os-release", "profile",
-    "profile.d", "protocols", "rpc", "services", "shells", "ssl", "terminfo", "timezone", "vimrc", "xattr.conf", "xdg",
-    "zsh", "zshrc", "ImageMagick-6", "ImageMagick-7", "OpenCL", "vulkan", "glvnd", "php", "perl", "lsb-release",
+    "bash.bashrc",
+    "bashrc",
+    "fonts",
+    "gai.conf",
+    "host.conf",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "magic",
+    "magic.mime",
+    "mime.types",
+    "nanorc",
+    "networks",
+    "os-release",
+    "profile",
+    "profile.d",
+    "protocols",
+    "rpc",
+    "services",
+    "shells",
+    "ssl",
+    "terminfo",
+    "timezone",
+    "vimrc",
+    "xattr.conf",
+    "xdg",
+    "zsh",
+    "zshrc",
+    "ImageMagick-6",
+    "ImageMagick-7",
+    "OpenCL",
+    "vulkan",
+    "glvnd",
+    "php",
+    "perl",
+    "lsb-release",
 ];
 /// Debian and what descends from it: `cc`, `awk` and `java` are links through alternatives.
 const ETC_DEBIAN: &[&str] = &[
-    "alternatives", "ca-certificates", "debian_version", "java", "java-8-openjdk", "java-11-openjdk", "java-17-openjdk",
-    "java-21-openjdk", "java-25-openjdk", "python3", "python3.11", "python3.12", "python3.13", "python3.14", "maven",
-    "gprofng.rc", "vim", "R", "lighttpd",
+    "alternatives",
+    "ca-certificates",
+    "debian_version",
+    "java",
+    "java-8-openjdk",
+    "java-11-openjdk",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "java-25-openjdk",
+    "python3",
+    "python3.11",
+    "python3.12",
+    "python3.13",
+    "python3.14",
+    "maven",
+    "gprofng.rc",
+    "vim",
+    "R",
+    "lighttpd",
 ];
 /// Fedora, RHEL and theirs: certificates and the crypto policy are links into these.
 const ETC_FEDORA: &[&str] = &[
-    "alternatives", "crypto-policies", "pki", "java", "fedora-release", "redhat-release", "system-release",
-    "system-release-cpe", "locale.conf", "maven", "gprofng.rc", "DIR_COLORS", "jvm", "jvm-common", "vimrc", "virc",
+    "alternatives",
+    "crypto-policies",
+    "pki",
+    "java",
+    "fedora-release",
+    "redhat-release",
+    "system-release",
+    "system-release-cpe",
+    "locale.conf",
+    "maven",
+    "gprofng.rc",
+    "DIR_COLORS",
+    "jvm",
+    "jvm-common",
+    "vimrc",
+    "virc",
 ];
 /// Arch and what descends from it.
-const ETC_ARCH: &[&str] = &["ca-certificates", "java-openjdk", "arch-release", "locale.conf", "java17-openjdk", "java21-openjdk"];
+const ETC_ARCH: &[&str] =
+    &["ca-certificates", "java-openjdk", "arch-release", "locale.conf", "java17-openjdk", "java21-openjdk"];
 /// openSUSE and SLES.
-const ETC_SUSE: &[&str] = &["alternatives", "crypto-policies", "pki", "java", "SUSE-brand", "DIR_COLORS", "locale.conf"];
+const ETC_SUSE: &[&str] =
+    &["alternatives", "crypto-policies", "pki", "java", "SUSE-brand", "DIR_COLORS", "locale.conf"];
 
 /// A distribution family, by `ID` and `ID_LIKE` of os-release(5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -172,7 +239,10 @@ pub struct Root {
 }
 
 /// Folders that are there whatever the host has.
-const FOLDERS: &[&str] = &["/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/run/rcc", "/var", "/var/tmp", "/etc", "/home", "/root", "/mnt", "/usr", "/opt"];
+const FOLDERS: &[&str] = &[
+    "/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/run/rcc", "/var", "/var/tmp", "/etc", "/home", "/root",
+    "/mnt", "/usr", "/opt",
+];
 
 /// Composes the root for a person.
 #[must_use]
@@ -195,7 +265,11 @@ pub fn compose(host: &HostRoot, person: &Person) -> Root {
         ("/etc/passwd", passwd(person)),
         ("/etc/group", format!("root:x:0:\n{}:x:{}:\nnogroup:x:65534:\n", person.name, person.gid)),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
-        ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n".to_owned()),
+        (
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
+                .to_owned(),
+        ),
         ("/etc/resolv.conf", format!("nameserver {}\noptions timeout:2 attempts:2\n", rcc_proto::RESOLVER)),
         ("/etc/hostname", String::new()),
         ("/etc/machine-id", String::new()),
@@ -232,7 +306,22 @@ mod tests {
 
     #[test]
     fn no_entry_of_etc_holds_secrets() {
-        let secret = ["shadow", "gshadow", "sudoers", "ssh", "gitconfig", "environment", "apt", "NetworkManager", "wpa_supplicant", "krb5.keytab", "rcc", "subuid", "fstab", "machine-id"];
+        let secret = [
+            "shadow",
+            "gshadow",
+            "sudoers",
+            "ssh",
+            "gitconfig",
+            "environment",
+            "apt",
+            "NetworkManager",
+            "wpa_supplicant",
+            "krb5.keytab",
+            "rcc",
+            "subuid",
+            "fstab",
+            "machine-id",
+        ];
         for family in [Family::Debian, Family::Fedora, Family::Arch, Family::Suse, Family::Other] {
             for name in family.etc() {
                 assert!(!secret.contains(&name), "{name} of {family:?}");

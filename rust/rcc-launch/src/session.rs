@@ -16,7 +16,9 @@ use crate::{packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt,
+};
 use rcc_policy::{Resolved, Unenforceable};
 use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, ToHook, VERSION, WallLimits};
 use rcc_report::{Code, EXIT_STOPPED, Problem};
@@ -141,7 +143,10 @@ fn io_problem(step: &str, error: &io::Error) -> Problem {
 /// Fills the session's folder: the skeleton, the configurations, the program, the copies.
 fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> Result<Protection, Problem> {
     let places = &folder.places;
-    let disk = |path: &Path| { let path = path.to_owned(); move |e: io::Error| home::disk_problem(&path, &e) };
+    let disk = |path: &Path| {
+        let path = path.to_owned();
+        move |e: io::Error| home::disk_problem(&path, &e)
+    };
     skeleton(&places.root(), &spec.skeleton).map_err(disk(&places.root()))?;
     fs::create_dir(places.hooks()).map_err(disk(&places.hooks()))?;
     for path in [&spec.storage, &spec.storage_state] {
@@ -149,7 +154,12 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     }
     let program = fs::read(&launch.hook_program).map_err(|e| {
         let what = format!("rcc's own helper can't be read: {e}");
-        Problem::new(Code::SESSION_HOOK, launch.hook_program.display().to_string(), what, "install rcc again; both programs belong side by side")
+        Problem::new(
+            Code::SESSION_HOOK,
+            launch.hook_program.display().to_string(),
+            what,
+            "install rcc again; both programs belong side by side",
+        )
     })?;
     folder::write_new(&places.hook_program(), &program, 0o755).map_err(disk(&places.hook_program()))?;
     let hook = serde_json::json!({
@@ -160,7 +170,12 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     });
     folder.write(&places.hooks().join("rcc.json"), hook.to_string().as_bytes())?;
     let profile = seccomp::profile(std::env::consts::ARCH).ok_or_else(|| {
-        Problem::new(Code::SYSTEM_UNSUPPORTED, std::env::consts::ARCH, "rcc has no list of system calls for this architecture", "use x86_64 or aarch64")
+        Problem::new(
+            Code::SYSTEM_UNSUPPORTED,
+            std::env::consts::ARCH,
+            "rcc has no list of system calls for this architecture",
+            "use x86_64 or aarch64",
+        )
     })?;
     folder.write(&places.seccomp(), profile.to_string().as_bytes())?;
     folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
@@ -172,7 +187,8 @@ fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
     fs::create_dir(root)?;
     let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
     for entry in entries {
-        let (Entry::Folder { path } | Entry::Link { path, .. } | Entry::File { path, .. } | Entry::Copy { path }) = entry;
+        let (Entry::Folder { path } | Entry::Link { path, .. } | Entry::File { path, .. } | Entry::Copy { path }) =
+            entry;
         if let Some(parent) = at(path).parent() {
             fs::create_dir_all(parent)?;
         }
@@ -220,14 +236,24 @@ fn empty_file(path: &Path) -> io::Result<()> {
 }
 
 /// What each mount's source is now, by device and inode; the project's is what was opened at the beginning.
-fn hook_spec(launch: &Launch<'_>, spec: &ContainerSpec, protection: &Protection, ranges: Vec<String>) -> Result<HookSpec, Problem> {
+fn hook_spec(
+    launch: &Launch<'_>,
+    spec: &ContainerSpec,
+    protection: &Protection,
+    ranges: Vec<String>,
+) -> Result<HookSpec, Problem> {
     let mut mounts = Vec::new();
     for mount in &spec.mounts {
         let (device, inode) = if mount.source == launch.project.path {
             (launch.project.device, launch.project.inode)
         } else {
             let about = fs::metadata(&mount.source).map_err(|e| {
-                Problem::new(Code::SESSION_MOUNTS, mount.source.display().to_string(), e.to_string(), "start the session again")
+                Problem::new(
+                    Code::SESSION_MOUNTS,
+                    mount.source.display().to_string(),
+                    e.to_string(),
+                    "start the session again",
+                )
             })?;
             (about.dev(), about.ino())
         };
@@ -249,7 +275,9 @@ fn submounts(spec: &ContainerSpec) -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let all = crate::mountinfo::parse(&text).unwrap_or_default();
     let below = |point: &Path| {
-        spec.mounts.iter().any(|m| !m.writable && m.source == m.target && point != m.source && point.starts_with(&m.source))
+        spec.mounts
+            .iter()
+            .any(|m| !m.writable && m.source == m.target && point != m.source && point.starts_with(&m.source))
     };
     all.into_iter().map(|m| m.point).filter(|point| below(point)).collect()
 }
@@ -306,13 +334,20 @@ impl Drop for Live {
 }
 
 impl Live {
-    fn start(launch: &Launch<'_>, spec: &ContainerSpec, gateway: Gateway, listener: OwnedFd, signals: Signals) -> Result<Self, Problem> {
+    fn start(
+        launch: &Launch<'_>,
+        spec: &ContainerSpec,
+        gateway: Gateway,
+        listener: OwnedFd,
+        signals: Signals,
+    ) -> Result<Self, Problem> {
         let mut command = podman::run(spec, launch.machine);
         let mask = signals.before;
         // SAFETY: sigprocmask is async-signal-safe, and nothing else is done between fork and exec.
         unsafe { command.pre_exec(move || mask.thread_set_mask().map_err(Into::into)) };
         let podman = command.spawn().map_err(|e| io_problem(&launch.machine.podman.display().to_string(), &e))?;
-        let podman_fd = process::pidfd(i32::try_from(podman.id()).unwrap_or(-1)).map_err(|e| io_problem("podman", &e))?;
+        let podman_fd =
+            process::pidfd(i32::try_from(podman.id()).unwrap_or(-1)).map_err(|e| io_problem("podman", &e))?;
         Ok(Self {
             podman,
             podman_fd,
@@ -328,7 +363,12 @@ impl Live {
     }
 
     /// Waits for the session's end, whatever ends it.
-    fn see_through(mut self, launch: &Launch<'_>, hook_spec: &HookSpec, protection: &Protection) -> Result<Outcome, Problem> {
+    fn see_through(
+        mut self,
+        launch: &Launch<'_>,
+        hook_spec: &HookSpec,
+        protection: &Protection,
+    ) -> Result<Outcome, Problem> {
         let started = Instant::now();
         let mut watched = Instant::now();
         loop {
@@ -344,7 +384,12 @@ impl Live {
                 Event::Tick => {}
             }
             if !self.running && started.elapsed() > START_PATIENCE {
-                return Err(Problem::new(Code::SESSION_PODMAN, "podman", "the container did not start within a minute", "try: podman unshare true"));
+                return Err(Problem::new(
+                    Code::SESSION_PODMAN,
+                    "podman",
+                    "the container did not start within a minute",
+                    "try: podman unshare true",
+                ));
             }
             if self.deadline.is_some_and(|at| Instant::now() > at) {
                 self.kill();
@@ -362,7 +407,9 @@ impl Live {
             return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
         }
         // What appeared in the last moment is found as well.
-        if !self.stopped && let Some(problem) = intruder(&launch.project, protection) {
+        if !self.stopped
+            && let Some(problem) = intruder(&launch.project, protection)
+        {
             self.problems.push(problem);
         }
         let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
@@ -412,7 +459,9 @@ impl Live {
             }
             Ok(Some((FromHook::Sockets { limits }, sockets))) => {
                 let unenforced = unenforceable(launch, &limits);
-                if launch.policy.limits.unenforceable == Unenforceable::Refuse && let Some(problem) = unenforced.first() {
+                if launch.policy.limits.unenforceable == Unenforceable::Refuse
+                    && let Some(problem) = unenforced.first()
+                {
                     return Err(problem.clone());
                 }
                 for problem in unenforced {
@@ -497,7 +546,10 @@ fn intruder(project: &Project, protection: &Protection) -> Option<Problem> {
             Code::SESSION_PROTECTED,
             place.display().to_string(),
             "it was not there when the session began, and programs outside act on it",
-            format!("look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only", place.display()),
+            format!(
+                "look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only",
+                place.display()
+            ),
         ));
     }
     let socket = project::listening_below(&project.path).into_iter().next()?;

@@ -200,7 +200,9 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     for mount in &mounts {
         // Inside the agent's home the launcher makes mount points itself; elsewhere they belong to the skeleton.
         let in_home = mount.target != person.home && mount.target.starts_with(&person.home);
-        let known = skeleton.iter().any(|e| matches!(e, Entry::Folder { path } | Entry::File { path, .. } if *path == mount.target));
+        let known = skeleton
+            .iter()
+            .any(|e| matches!(e, Entry::Folder { path } | Entry::File { path, .. } if *path == mount.target));
         if !in_home && !known && !mount.target.starts_with(INSIDE) {
             skeleton.push(Entry::Folder { path: mount.target.clone() });
         }

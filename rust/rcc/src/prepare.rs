@@ -124,7 +124,9 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
         project_path,
     };
     match what {
-        What::Claude { ask, key_file, arguments } => claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?,
+        What::Claude { ask, key_file, arguments } => {
+            claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?
+        }
         What::Shell => prepared.request.command = vec!["/bin/bash".into(), "-l".into()],
         What::Run(command) => prepared.request.command = command,
     }
@@ -144,7 +146,8 @@ impl What {
 fn policy() -> Result<Resolved, Vec<Problem>> {
     let path = Path::new(POLICY_FILE);
     let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
-    let text = fs::read_to_string(path).map_err(|e| unreadable(e.to_string(), "install rcc on this machine: sudo rcc setup"))?;
+    let text = fs::read_to_string(path)
+        .map_err(|e| unreadable(e.to_string(), "install rcc on this machine: sudo rcc setup"))?;
     only_root_writes(path).map_err(|place| {
         unreadable(
             format!("others than root can write {}", place.display()),
@@ -168,12 +171,32 @@ fn hook_program() -> PathBuf {
 
 /// What a person's habits need of the environment, and nothing else of it.
 fn habits() -> BTreeMap<String, String> {
-    let names = ["TERM", "COLORTERM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LC_COLLATE", "LC_MESSAGES", "LC_NUMERIC", "LC_TIME", "TZ", "NO_COLOR", "FORCE_COLOR"];
+    let names = [
+        "TERM",
+        "COLORTERM",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "LC_COLLATE",
+        "LC_MESSAGES",
+        "LC_NUMERIC",
+        "LC_TIME",
+        "TZ",
+        "NO_COLOR",
+        "FORCE_COLOR",
+    ];
     let plain = |value: &String| value.len() < 200 && !value.chars().any(char::is_control);
     names.iter().filter_map(|n| std::env::var(n).ok().filter(plain).map(|v| ((*n).to_owned(), v))).collect()
 }
 
-fn claude(prepared: &mut Prepared, ask: bool, key_file: Option<&Path>, arguments: Vec<OsString>, purpose: Purpose) -> Result<(), Vec<Problem>> {
+fn claude(
+    prepared: &mut Prepared,
+    ask: bool,
+    key_file: Option<&Path>,
+    arguments: Vec<OsString>,
+    purpose: Purpose,
+) -> Result<(), Vec<Problem>> {
     let agents = home::data_folder(&prepared.machine.person).join("agents");
     let installed = agent::installed_in(&agents).map_err(one)?;
     let agent = match (installed, purpose) {
@@ -191,7 +214,8 @@ fn claude(prepared: &mut Prepared, ask: bool, key_file: Option<&Path>, arguments
     }
     prepared.request.command.extend(arguments);
     let kind = if purpose == Purpose::Start {
-        let sources = key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
+        let sources =
+            key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
         let credential = key::find(&sources).map_err(one)?;
         let kind = credential.kind;
         prepared.credentials.push(credential);

@@ -32,7 +32,10 @@ fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
         Box::new(|| {
             product::build(workspace, steps)?;
             let sh = workspace.shell()?;
-            steps.command("build world", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig"))?;
+            steps.command(
+                "build world",
+                cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig"),
+            )?;
             built = true;
             Ok(())
         }),

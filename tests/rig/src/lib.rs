@@ -49,7 +49,8 @@ impl<'a> Rig<'a> {
         let project = user.home.join("project");
         make_folder(&project, &user)?;
         agents(&user)?;
-        let gateway_id = nix::unistd::User::from_name(rcc_proto::GATEWAY_USER)?.context("no gateway user")?.uid.as_raw();
+        let gateway_id =
+            nix::unistd::User::from_name(rcc_proto::GATEWAY_USER)?.context("no gateway user")?.uid.as_raw();
         for folder in ["/run/rcc", "/var/log/rcc"] {
             fs::create_dir_all(folder)?;
             chown(folder, Some(gateway_id), Some(gateway_id))?;
@@ -141,7 +142,9 @@ impl<'a> Rig<'a> {
     pub fn agent(&self, commands: &[&str]) -> Result<(Output, Vec<String>)> {
         let mut turns: Vec<Value> = commands
             .iter()
-            .map(|c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 120_000 } }] }))
+            .map(
+                |c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 120_000 } }] }),
+            )
             .collect();
         turns.push(serde_json::json!({ "text": "done" }));
         fs::write(&self.world.at.model_script, serde_json::to_vec(&turns)?)?;
@@ -151,7 +154,13 @@ impl<'a> Rig<'a> {
         for exchange in self.world.exchanges()?.iter().skip(before) {
             results.extend(exchange.message.iter().flat_map(|m| &m.results).map(|r| r.text.clone()));
         }
-        ensure!(results.len() >= commands.len(), "{} of {} commands ran\n{}", results.len(), commands.len(), shown(&output));
+        ensure!(
+            results.len() >= commands.len(),
+            "{} of {} commands ran\n{}",
+            results.len(),
+            commands.len(),
+            shown(&output)
+        );
         Ok((output, results))
     }
 
@@ -201,7 +210,9 @@ pub fn make_folder(path: &Path, user: &User) -> Result<()> {
 }
 
 fn install() -> Result<()> {
-    let from = PathBuf::from(std::env::var_os(BINARIES).with_context(|| format!("{BINARIES} is not set: use cargo xtask test"))?);
+    let from = PathBuf::from(
+        std::env::var_os(BINARIES).with_context(|| format!("{BINARIES} is not set: use cargo xtask test"))?,
+    );
     fs::create_dir_all(INSTALLED)?;
     for program in PROGRAMS {
         let to = Path::new(INSTALLED).join(program);

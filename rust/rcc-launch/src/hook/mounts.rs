@@ -145,6 +145,7 @@ fn set_attributes(folder: RawFd, path: &Path, flags: i32, set: u64) -> io::Resul
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let size = size_of::<libc::mount_attr>();
     // SAFETY: the path is a C string and the structure has the size that is given with it.
-    let done = unsafe { libc::syscall(libc::SYS_mount_setattr, folder, path.as_ptr(), flags, &raw const attributes, size) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, folder, path.as_ptr(), flags, &raw const attributes, size) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -3,7 +3,9 @@
 //! Sources: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nf_tables.h; rtnetlink(7). Why this is own code:
 //! docs/decisions/0004.
 
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
+};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 

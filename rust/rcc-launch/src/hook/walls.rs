@@ -5,8 +5,8 @@
 
 use super::netlink::{Message, Nest, Netlink};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, getsockopt, listen, setsockopt,
-    socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, getsockopt, listen,
+    setsockopt, socket, sockopt,
 };
 use rcc_proto::{REDIRECT_PORT, RESOLVER, STAND_IN_RANGE};
 use std::io;
@@ -142,7 +142,18 @@ fn local_route(range: Range) -> Message {
     // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags
     let scope = if range.address.is_ipv4() { libc::RT_SCOPE_HOST } else { libc::RT_SCOPE_UNIVERSE };
     let fixed = [
-        range.family(), range.prefix, 0, 0, libc::RT_TABLE_LOCAL, libc::RTPROT_BOOT, scope, libc::RTN_LOCAL, 0, 0, 0, 0,
+        range.family(),
+        range.prefix,
+        0,
+        0,
+        libc::RT_TABLE_LOCAL,
+        libc::RTPROT_BOOT,
+        scope,
+        libc::RTN_LOCAL,
+        0,
+        0,
+        0,
+        0,
     ];
     Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &fixed)
         .attr(libc::RTA_DST, &range.bytes())
@@ -301,7 +312,7 @@ mod tests {
     fn a_range_has_no_bits_beyond_its_prefix() {
         let range = Range::parse("198.18.0.0/15").unwrap();
         assert_eq!(range.mask(), [255, 254, 0, 0]);
-        assert_eq!(Range::parse("2600:1::/20").unwrap().mask()[..4], [255, 255, 240, 0]);
+        assert_eq!(Range::parse("2600:1000::/20").unwrap().mask()[..4], [255, 255, 240, 0]);
         assert_eq!(Range::parse("198.18.0.1/15"), None);
         assert_eq!(Range::parse("198.18.0.0/33"), None);
         assert_eq!(Range::parse("x/8"), None);

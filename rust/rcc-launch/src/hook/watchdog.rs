@@ -37,7 +37,8 @@ pub(super) fn leave(connection: &OwnedFd, pidfd: &OwnedFd) -> io::Result<()> {
 
 fn watch(connection: &OwnedFd, pidfd: &OwnedFd) {
     loop {
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
+        let mut fds =
+            [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(connection.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => crate::process::kill(pidfd),

