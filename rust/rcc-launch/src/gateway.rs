@@ -21,13 +21,13 @@ pub struct Gateway {
 impl Gateway {
     /// Opens a session.
     pub fn open(open: Open) -> Result<Self, Problem> {
-        let connection = call().map_err(|e| absent(&e))?;
+        let connection = call().map_err(absent)?;
         genuine(&connection)?;
         setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
         packet::send(&connection, &ToGateway::Open(open), &[]).map_err(|e| lost(&e))?;
         let opened = match answer(&connection)? {
             FromGateway::Opened(opened) => opened,
-            other => return Err(unexpected(other)),
+            other => return Err(unexpected(&other)),
         };
         VERSION.agree(opened.version).map_err(|far| {
             Problem::new(
@@ -38,7 +38,7 @@ impl Gateway {
             )
         })?;
         if opened.session.len() != 16 || !opened.session.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(unexpected(FromGateway::Opened(opened)));
+            return Err(unexpected(&FromGateway::Opened(opened)));
         }
         Ok(Self { connection, opened })
     }
@@ -53,7 +53,7 @@ impl Gateway {
         packet::send(&self.connection, &ToGateway::Listen, &raw).map_err(|e| lost(&e))?;
         match answer(&self.connection)? {
             FromGateway::Listening => Ok(()),
-            other => Err(unexpected(other)),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -62,7 +62,7 @@ impl Gateway {
     pub fn farewell(&self) -> Problem {
         match answer(&self.connection) {
             Ok(FromGateway::Closing { problem }) | Err(problem) => problem,
-            Ok(other) => unexpected(other),
+            Ok(other) => unexpected(&other),
         }
     }
 }
@@ -103,7 +103,7 @@ fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
     }
 }
 
-fn absent(error: &nix::Error) -> Problem {
+fn absent(error: nix::Error) -> Problem {
     Problem::new(
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
@@ -121,7 +121,7 @@ fn lost(error: &io::Error) -> Problem {
     )
 }
 
-fn unexpected(message: FromGateway) -> Problem {
+fn unexpected(message: &FromGateway) -> Problem {
     let kind = match message {
         FromGateway::Opened(_) => "opened",
         FromGateway::Listening => "listening",

@@ -23,7 +23,7 @@ pub fn data_folder(person: &Person) -> PathBuf {
 #[must_use]
 pub fn folder_for(person: &Person, project: &Path) -> PathBuf {
     let digest = Sha256::digest(project.as_os_str().as_bytes());
-    let hash: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash = digest.iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let name: String = project
         .file_name()
         .map(|n| {
@@ -34,7 +34,7 @@ pub fn folder_for(person: &Person, project: &Path) -> PathBuf {
                 .collect()
         })
         .unwrap_or_default();
-    data_folder(person).join("homes").join(format!("{name}-{hash}"))
+    data_folder(person).join("homes").join(format!("{name}-{hash:012x}"))
 }
 
 /// A file that a new home begins with.
@@ -129,7 +129,7 @@ pub fn mount_point(home: &OwnedFd, relative: &Path, is_folder: bool) -> io::Resu
         let name: &Path = part.as_ref();
         let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
         let last_is_file = i + 1 == parts.len() && !is_folder;
-        let made = if last_is_file {
+        let creation = if last_is_file {
             let flags = nix::fcntl::OFlag::O_CREAT
                 | nix::fcntl::OFlag::O_EXCL
                 | nix::fcntl::OFlag::O_WRONLY
@@ -138,7 +138,7 @@ pub fn mount_point(home: &OwnedFd, relative: &Path, is_folder: bool) -> io::Resu
         } else {
             nix::sys::stat::mkdirat(&parent, name, mode)
         };
-        match made {
+        match creation {
             Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
         }

@@ -62,7 +62,7 @@ fn reap(agent: Pid) -> io::Result<Option<u8>> {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, status)) if pid == agent => {
-                code = Some(u8::try_from(status & 0xff).unwrap_or(255))
+                code = Some(u8::try_from(status & 0xff).unwrap_or(255));
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == agent => {
                 code = Some(128_u8.saturating_add(u8::try_from(signal as i32).unwrap_or(0)));

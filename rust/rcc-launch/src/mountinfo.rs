@@ -1,4 +1,4 @@
-//! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)), parsed.
+//! `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`), parsed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

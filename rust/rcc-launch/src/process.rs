@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// Opens a pidfd (pidfd_open(2), Linux 5.3); it is closed on exec.
+/// Opens a pidfd (`pidfd_open(2)`, Linux 5.3); it is closed on exec.
 pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: a plain system call with numbers; the kernel checks them.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };

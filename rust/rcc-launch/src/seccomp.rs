@@ -54,7 +54,7 @@ const EAFNOSUPPORT: i32 = 97;
 
 /// `clone` flags that make a namespace: mount, cgroup, uts, ipc, user, pid, net (linux/sched.h).
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
-/// `ioctl` requests that put input into a terminal: TIOCSTI and TIOCLINUX (ioctl_tty(2), ioctl_console(2)).
+/// `ioctl` requests that put input into a terminal: TIOCSTI and TIOCLINUX (`ioctl_tty(2)`, `ioctl_console(2)`).
 const FORBIDDEN_IOCTLS: [u32; 2] = [0x5412, 0x541c];
 
 const AF_UNIX: u64 = 1;

@@ -39,7 +39,7 @@ type Done = Result<u8, Vec<Problem>>;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Claude(args) => commands::claude::run(args),
-        Command::Shell(args) => commands::shell::run(args),
+        Command::Shell(args) => commands::shell::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Plan(args) => commands::plan::run(args),
     };

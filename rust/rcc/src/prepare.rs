@@ -125,7 +125,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     };
     match what {
         What::Claude { ask, key_file, arguments } => {
-            claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?
+            claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?;
         }
         What::Shell => prepared.request.command = vec!["/bin/bash".into(), "-l".into()],
         What::Run(command) => prepared.request.command = command,

@@ -139,7 +139,7 @@ fn open_tree(folder: RawFd, path: &Path, flags: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) })
 }
 
-/// mount_setattr(2), Linux 5.12.
+/// `mount_setattr(2)`, Linux 5.12.
 fn set_attributes(folder: RawFd, path: &Path, flags: i32, set: u64) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };

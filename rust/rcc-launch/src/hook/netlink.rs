@@ -1,6 +1,6 @@
 //! The little of netlink that the hook speaks: requests that the kernel acknowledges, to rtnetlink and to `nf_tables`.
 //!
-//! Sources: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nf_tables.h; rtnetlink(7). Why this is own code:
+//! Sources: linux/netlink.h, linux/rtnetlink.h, `linux/netfilter/nf_tables.h`; rtnetlink(7). Why this is own code:
 //! docs/decisions/0004.
 
 use nix::sys::socket::{

@@ -1,5 +1,5 @@
 //! The container's user namespace gets limits of its own: no user namespaces below it, and its share of inotify, which
-//! would otherwise be the person's (user_namespaces(7), `/proc/sys/user`).
+//! would otherwise be the person's (`user_namespaces(7)`, `/proc/sys/user`).
 
 use super::{Failure, Step};
 use nix::sched::{CloneFlags, setns};

@@ -24,6 +24,7 @@ pub struct Range {
 
 impl Range {
     /// Parses `ADDRESS/PREFIX`; bits beyond the prefix must be zero.
+    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let range = Self { address: address.parse().ok()?, prefix: prefix.parse().ok()? };
@@ -91,8 +92,8 @@ fn prove(listeners: &Listeners) -> io::Result<()> {
     let arrived = nix::sys::socket::accept4(listeners.redirect.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: accept4 just returned this descriptor and nothing else owns it.
     let arrived = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(arrived) };
-    let dialled = getsockopt(&arrived, sockopt::OriginalDst)?;
-    if u32::from_be(dialled.sin_addr.s_addr) != u32::from(*probe.ip()) {
+    let meant = getsockopt(&arrived, sockopt::OriginalDst)?;
+    if u32::from_be(meant.sin_addr.s_addr) != u32::from(*probe.ip()) {
         return Err(wrong("the redirect does not keep the address that was dialled"));
     }
     // TEST-NET-1 (RFC 5737) belongs to nobody; no packet is made where there is no route.

@@ -6,7 +6,7 @@ use nix::unistd::{ForkResult, fork, setsid};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// A descriptor for the container's first process, immune to reuse of its number (pidfd_open(2)).
+/// A descriptor for the container's first process, immune to reuse of its number (`pidfd_open(2)`).
 pub(super) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     crate::process::pidfd(pid)
 }

@@ -30,25 +30,25 @@ pub fn run(args: PlanArgs) -> Done {
     };
     let prepared = prepare::prepare(&args.place, what, prepare::Purpose::Look)?;
     let spec = session::plan(&prepared.launch()?, session::PLANNED_ID);
-    let mut argv: Vec<OsString> = vec![prepared.machine.podman.clone().into()];
-    argv.extend(arguments(&spec, &prepared.machine));
+    let mut call: Vec<OsString> = vec![prepared.machine.podman.clone().into()];
+    call.extend(arguments(&spec, &prepared.machine));
     if args.json {
-        let argv: Vec<String> = argv.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+        let call: Vec<String> = call.iter().map(|a| a.to_string_lossy().into_owned()).collect();
         let plan = serde_json::json!({
             "version": 1,
             "policy": prepared.policy,
             "project": prepared.project_path,
             "container": spec,
-            "argv": argv,
+            "argv": call,
         });
         println!("{plan:#}");
     } else {
-        text(&prepared.policy, &spec, &argv);
+        text(&prepared.policy, &spec, &call);
     }
     Ok(0)
 }
 
-fn text(policy: &Resolved, spec: &ContainerSpec, argv: &[OsString]) {
+fn text(policy: &Resolved, spec: &ContainerSpec, call: &[OsString]) {
     println!("policy {} of {}", policy.fingerprint, prepare::POLICY_FILE);
     let list = |title: &str, items: Vec<String>| {
         let items = if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
@@ -75,15 +75,15 @@ fn text(policy: &Resolved, spec: &ContainerSpec, argv: &[OsString]) {
     println!("  limits {} MiB memory, {} processes", spec.limits.memory >> 20, spec.limits.pids);
     println!("  in {}: {}", escaped(&spec.workdir.display().to_string()), escaped(&session::shown(&spec.command)));
     println!("podman");
-    println!("  {}", escaped(&quoted(argv)));
+    println!("  {}", escaped(&quoted(call)));
 }
 
 /// The call as one could paste it into a shell.
-fn quoted(argv: &[OsString]) -> String {
+fn quoted(call: &[OsString]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:@%+".contains(c);
     let quote = |a: &OsString| {
         let a = a.to_string_lossy();
         if !a.is_empty() && a.chars().all(plain) { a.into_owned() } else { format!("'{}'", a.replace('\'', "'\\''")) }
     };
-    argv.iter().map(quote).collect::<Vec<_>>().join(" ")
+    call.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

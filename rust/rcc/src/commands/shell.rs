@@ -11,6 +11,6 @@ pub struct ShellArgs {
     place: Place,
 }
 
-pub fn run(args: ShellArgs) -> Done {
+pub fn run(args: &ShellArgs) -> Done {
     prepare::start(&args.place, What::Shell)
 }
