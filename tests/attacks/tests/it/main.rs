@@ -1,0 +1,4 @@
+//! The attempts, a test a class; the document; the search for a key.
+
+mod attempts;
+mod document;
