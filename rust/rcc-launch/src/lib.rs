@@ -4,6 +4,7 @@ pub mod agent;
 pub mod beneath;
 pub mod cgroup;
 pub mod folder;
+pub mod freeze;
 pub mod gateway;
 pub mod home;
 pub mod hook;

@@ -12,7 +12,7 @@ use crate::protect::{self, Protection};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::Terminal;
-use crate::{packet, podman, process, seccomp};
+use crate::{freeze, packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -127,7 +127,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let signals = Signals::block()?;
     let terminal = spec.terminal.then(Terminal::remember).transpose().map_err(|e| io_problem("terminal", &e.into()))?;
     let live = Live::start(&launch, &spec, gateway, listener, signals)?;
-    let outcome = live.see_through(&launch, &hook_spec, &protection);
+    let mut watch = Watch { absent: protection.absent, sockets: true };
+    let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref());
     drop(terminal);
     if !matches!(&outcome, Ok(o) if o.problems.is_empty()) {
         podman::remove(launch.machine, &spec, &spec.name);
@@ -318,6 +319,8 @@ struct Live {
     signals: Signals,
     hook: Hook,
     container: Option<OwnedFd>,
+    /// The number of the container's first process; `container` is the same one.
+    init: Option<i32>,
     /// Set once the hook was told to let the agent start.
     running: bool,
     /// When the agent must have ended by, after SIGTERM.
@@ -355,6 +358,7 @@ impl Live {
             signals,
             hook: Hook::Awaited(listener),
             container: None,
+            init: None,
             running: false,
             deadline: None,
             problems: Vec::new(),
@@ -367,7 +371,8 @@ impl Live {
         mut self,
         launch: &Launch<'_>,
         hook_spec: &HookSpec,
-        protection: &Protection,
+        watch: &mut Watch,
+        terminal: Option<&Terminal>,
     ) -> Result<Outcome, Problem> {
         let started = Instant::now();
         let mut watched = Instant::now();
@@ -396,8 +401,14 @@ impl Live {
             }
             if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
-                if let Some(problem) = intruder(&launch.project, protection) {
-                    self.stop(problem);
+                if let Some((intruder, problem)) = watch.intruder(&launch.project) {
+                    match terminal {
+                        Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
+                        _ => self.stop(problem),
+                    }
+                }
+                if let Some(terminal) = terminal {
+                    self.give_way(terminal);
                 }
             }
         }
@@ -408,7 +419,7 @@ impl Live {
         }
         // What appeared in the last moment is found as well.
         if !self.stopped
-            && let Some(problem) = intruder(&launch.project, protection)
+            && let Some((_, problem)) = watch.intruder(&launch.project)
         {
             self.problems.push(problem);
         }
@@ -454,6 +465,7 @@ impl Live {
         let Hook::Connected(connection) = &self.hook else { return Ok(()) };
         match packet::receive::<FromHook>(connection) {
             Ok(Some((FromHook::Hello { pid }, _))) => {
+                self.init = Some(pid);
                 self.container = Some(process::pidfd(pid).map_err(|e| io_problem("the container's process", &e))?);
                 packet::send(connection, &ToHook::Spec(spec.clone()), &[]).map_err(|e| io_problem("hook", &e))
             }
@@ -503,6 +515,42 @@ impl Live {
         }
     }
 
+    /// Stops everything inside and asks the person. What does not stand still is not asked about.
+    fn person_accepts(&self, terminal: &Terminal, problem: &Problem) -> bool {
+        let Some(init) = self.init else { return false };
+        let stopped = freeze::stop(init);
+        // Podman reads the same terminal.
+        process::signal(&self.podman_fd, libc::SIGSTOP);
+        let accepted = stopped
+            && terminal.interrupt().is_ok_and(|interlude| {
+                eprintln!("rcc: the agent was stopped: {problem}");
+                interlude.confirms("let it go on?")
+            });
+        if accepted {
+            freeze::resume(init);
+        }
+        process::signal(&self.podman_fd, libc::SIGCONT);
+        // The screen is the agent's to draw again.
+        process::signal(&self.podman_fd, libc::SIGWINCH);
+        accepted
+    }
+
+    /// When the agent has stopped itself, as programs do at Ctrl-Z, the person's shell gets the terminal, and `fg` goes on.
+    fn give_way(&self, terminal: &Terminal) {
+        if !self.init.is_some_and(freeze::agent_stopped) {
+            return;
+        }
+        let Ok(interlude) = terminal.interrupt() else { return };
+        // Podman and this process are one job. The call returns when the job is continued.
+        // SAFETY: kill with numbers; 0 is the own process group.
+        unsafe { libc::kill(0, libc::SIGTSTP) };
+        drop(interlude);
+        if let Some(container) = &self.container {
+            process::signal(container, libc::SIGCONT);
+        }
+        process::signal(&self.podman_fd, libc::SIGWINCH);
+    }
+
     /// Ends the session for a reason of rcc's own.
     fn stop(&mut self, problem: Problem) {
         self.problems.push(problem);
@@ -539,26 +587,47 @@ enum Event {
     Tick,
 }
 
-fn intruder(project: &Project, protection: &Protection) -> Option<Problem> {
-    if let Some(path) = protect::appeared(project, &protection.absent) {
-        let place = project.path.join(path);
-        return Some(Problem::new(
-            Code::SESSION_PROTECTED,
-            place.display().to_string(),
-            "it was not there when the session began, and programs outside act on it",
-            format!(
+/// What must not appear in the project unseen.
+struct Watch {
+    absent: Vec<PathBuf>,
+    sockets: bool,
+}
+
+/// What did appear.
+enum Intruder {
+    Name(PathBuf),
+    Socket,
+}
+
+impl Watch {
+    fn intruder(&self, project: &Project) -> Option<(Intruder, Problem)> {
+        if let Some(path) = protect::appeared(project, &self.absent) {
+            let place = project.path.join(path);
+            let remedy = format!(
                 "look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only",
                 place.display()
-            ),
-        ));
+            );
+            let what = "it was not there when the session began, and programs outside act on it";
+            let problem = Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy);
+            return Some((Intruder::Name(path.clone()), problem));
+        }
+        let socket = project::listening_below(&project.path).into_iter().next().filter(|_| self.sockets)?;
+        let problem = Problem::new(
+            Code::PROJECT_SOCKET,
+            socket.display().to_string(),
+            "a program outside began to listen on a Unix socket below the project; it would take the agent for you",
+            "have it listen elsewhere, and start the session again",
+        );
+        Some((Intruder::Socket, problem))
     }
-    let socket = project::listening_below(&project.path).into_iter().next()?;
-    Some(Problem::new(
-        Code::PROJECT_SOCKET,
-        socket.display().to_string(),
-        "a program outside began to listen on a Unix socket below the project; it would take the agent for you",
-        "have it listen elsewhere, and start the session again",
-    ))
+
+    /// The person has seen it.
+    fn accept(&mut self, intruder: &Intruder) {
+        match intruder {
+            Intruder::Name(path) => self.absent.retain(|absent| absent != path),
+            Intruder::Socket => self.sockets = false,
+        }
+    }
 }
 
 /// The limits that the policy asks for and the kernel does not keep.

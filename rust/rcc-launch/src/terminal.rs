@@ -30,6 +30,39 @@ impl Terminal {
     }
 }
 
+/// The terminal while it is the person's again in the middle of a session. Dropping it gives it back to the agent.
+pub struct Interlude {
+    during: Termios,
+}
+
+impl Terminal {
+    /// Puts the terminal as it was before the session, for a question or for the shell.
+    pub fn interrupt(&self) -> nix::Result<Interlude> {
+        let during = tcgetattr(io::stdin())?;
+        let mut out = io::stdout();
+        let _ = out.write_all(RESET).and_then(|()| out.write_all(b"\r\n")).and_then(|()| out.flush());
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.before)?;
+        Ok(Interlude { during })
+    }
+}
+
+impl Interlude {
+    /// Asks for a yes or no; anything but a clear yes is a no.
+    #[must_use]
+    pub fn confirms(&self, question: &str) -> bool {
+        eprint!("rcc: {question} [y/N] ");
+        let mut answer = String::new();
+        let read = io::stdin().read_line(&mut answer);
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+    }
+}
+
+impl Drop for Interlude {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.during);
+    }
+}
+
 impl Drop for Terminal {
     fn drop(&mut self) {
         let mut out = io::stdout();
