@@ -406,8 +406,7 @@ impl Live {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
                         _ => self.stop(problem),
                     }
-                }
-                if let Some(terminal) = terminal {
+                } else if let Some(terminal) = terminal {
                     self.give_way(terminal);
                 }
             }
@@ -477,7 +476,8 @@ impl Live {
                     return Err(problem.clone());
                 }
                 for problem in unenforced {
-                    eprintln!("rcc: warning: {problem}");
+                    // Podman has the terminal in raw mode by now.
+                    eprint!("{}", format!("rcc: warning: {problem}\n").replace('\n', "\r\n"));
                 }
                 self.gateway.listen(&sockets)?;
                 drop(sockets);
@@ -540,11 +540,14 @@ impl Live {
         if !self.init.is_some_and(freeze::agent_stopped) {
             return;
         }
+        // Podman reads the same terminal, and catches what it can.
+        process::signal(&self.podman_fd, libc::SIGSTOP);
         let Ok(interlude) = terminal.interrupt() else { return };
-        // Podman and this process are one job. The call returns when the job is continued.
+        // The call returns when the job is continued.
         // SAFETY: kill with numbers; 0 is the own process group.
         unsafe { libc::kill(0, libc::SIGTSTP) };
         drop(interlude);
+        process::signal(&self.podman_fd, libc::SIGCONT);
         if let Some(container) = &self.container {
             process::signal(container, libc::SIGCONT);
         }
@@ -630,6 +633,9 @@ impl Watch {
     }
 }
 
+/// Gives every user's systemd the controllers that its containers need (systemd.resource-control(5), `Delegate=`).
+const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/rcc.conf, then log in again";
+
 /// The limits that the policy asks for and the kernel does not keep.
 fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
     let wanted = crate::spec::ContainerLimits::of(&launch.policy.limits, launch.machine);
@@ -645,11 +651,17 @@ fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
     if missing.is_empty() {
         return Vec::new();
     }
+    let accept = "accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml";
+    let remedy = if Path::new("/run/systemd/system").exists() {
+        format!("{DELEGATE}\nor {accept}")
+    } else {
+        format!("systemd would delegate one; without it, {accept}")
+    };
     vec![Problem::new(
         Code::LIMIT_UNENFORCEABLE,
         missing.join(", "),
         "the kernel does not keep this limit: no cgroup controller is delegated to this user",
-        "with systemd: sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/rcc.conf, then log in again\nor accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml",
+        remedy,
     )]
 }
 

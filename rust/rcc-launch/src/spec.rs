@@ -274,6 +274,8 @@ pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
         add(name, "false");
     }
     add("tty", if spec.terminal { "true" } else { "false" });
+    // With a terminal, signals come from inside it; Podman would catch even those of job control.
+    add("sig-proxy", if spec.terminal { "false" } else { "true" });
     for (name, value) in [
         ("network", "none"),
         ("userns", "keep-id"),
