@@ -65,10 +65,14 @@ impl<'a> Rig<'a> {
     #[must_use]
     pub fn usual_policy(&self, allow: &[&str], more: &str) -> String {
         let allow: Vec<String> = allow.iter().map(|a| format!("{a:?}")).collect();
+        let authority = if self.world.at.machine_network {
+            String::new()
+        } else {
+            format!("ca_bundle = \"{}\"\n", self.world.at.ca_pem.display())
+        };
         format!(
-            "allow = [{}]\nusers = [\"{USER}\"]\nca_bundle = \"{}\"\n[credentials.anthropic]\n[limits]\nunenforceable = \"warn\"\n{more}\n",
-            allow.join(", "),
-            self.world.at.ca_pem.display()
+            "allow = [{}]\nusers = [\"{USER}\"]\n{authority}[credentials.anthropic]\n[limits]\nunenforceable = \"warn\"\n{more}\n",
+            allow.join(", ")
         )
     }
 

@@ -41,6 +41,9 @@ pub struct Description {
     /// The process in whose network namespace the internet is.
     #[serde(default)]
     pub internet_pid: u32,
+    /// Whether the network is the machine's own, and nothing of the world's is in it.
+    #[serde(default)]
+    pub machine_network: bool,
     /// Milliseconds from the runner's start to the command's.
     #[serde(default)]
     pub setup_ms: u64,
@@ -76,6 +79,7 @@ impl Description {
             metadata_token: crate::token::fresh(),
             user: None,
             internet_pid: 0,
+            machine_network: false,
             setup_ms: 0,
         }
     }

@@ -63,6 +63,9 @@ struct RunArgs {
     /// Don't record packets
     #[arg(long)]
     no_wire: bool,
+    /// Stay in the machine's own network, without an internet of the world's
+    #[arg(long, conflicts_with = "keep_log")]
+    machine_network: bool,
     /// The command
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -112,6 +115,7 @@ fn run(command: Sub) -> Result<ExitCode> {
                 expose: args.expose,
                 private_tmp: args.private_tmp,
                 no_wire: args.no_wire,
+                machine_network: args.machine_network,
                 command: args.command,
             };
             return runner::run(&options).map(ExitCode::from);

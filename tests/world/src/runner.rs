@@ -54,6 +54,9 @@ pub struct Options {
     pub private_tmp: bool,
     /// Whether packets are left unrecorded (benches).
     pub no_wire: bool,
+    /// Whether the command stays in the machine's own network, with no internet made for it: everything else of a world
+    /// is there. For the demo with a real model.
+    pub machine_network: bool,
     /// The command and its arguments.
     pub command: Vec<OsString>,
 }
@@ -68,7 +71,8 @@ pub fn run(options: &Options) -> Result<u8> {
     let cgroup = Cgroup::create()?;
     let (life_end, life) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
 
-    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    let network = if options.machine_network { 0 } else { libc::CLONE_NEWNET };
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | network | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     // SAFETY: this process has one thread; without a stack of its own the child continues here, as after fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0) };
     if Errno::result(pid).context("namespaces can't be made")? == 0 {
@@ -197,12 +201,13 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         exposed.push(folder.clone());
     }
-    mounts::replace(&exposed, options.private_tmp)?;
+    mounts::replace(&exposed, options.private_tmp, options.machine_network)?;
     nix::unistd::sethostname("devbox")?;
 
     let folder = Path::new(FOLDER);
     let mut world = Description::in_folder(folder);
-    world.watch_wire = !options.no_wire;
+    world.watch_wire = !options.no_wire && !options.machine_network;
+    world.machine_network = options.machine_network;
     let path = folder.join("WORLD.json");
     let scripts = world.model_script.parent().context("a script in a folder")?;
     std::fs::create_dir(scripts)?;
@@ -210,7 +215,6 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     std::fs::write(&world.model_script, r#"[{"text": "(no script was given)"}]"#)?;
     world.write(&path)?;
 
-    let mut internet = Server::start("internet", &path)?;
     users::system()?;
     world.user =
         options.user.as_deref().map(|name| users::person(name, options.uid, options.home.as_deref())).transpose()?;
@@ -219,24 +223,31 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
             std::os::unix::fs::chown(folder, Some(user.id), Some(user.id))?;
         }
     }
+    let servers = if options.machine_network { Vec::new() } else { surroundings(&mut world, &path)? };
+    world.setup_ms = u64::try_from(start.elapsed().as_millis())?;
+    world.write(&path)?;
+
+    let user = world.user.as_ref().filter(|_| options.as_user);
+    let code = attend(&mut command(options, &path, user)?, &servers, signals);
+    if let Some(to) = &options.keep_log {
+        keep(folder, to)?;
+    }
+    code
+}
+
+/// The internet and the host's services.
+fn surroundings(world: &mut Description, path: &Path) -> Result<Vec<Server>> {
+    let mut internet = Server::start("internet", path)?;
     internet.await_word("namespace")?;
     links::host_side(internet.child.id())?;
-    let mut hostservices = Server::start("hostservices", &path)?;
+    let mut hostservices = Server::start("hostservices", path)?;
     internet.await_word("authority")?;
     internet.child.stdin.take().context("no pipe")?.write_all(b"\n")?;
     mounts::trust(&world.ca_pem)?;
     hostservices.await_word("serving")?;
     internet.await_word("serving")?;
     world.internet_pid = internet.child.id();
-    world.setup_ms = u64::try_from(start.elapsed().as_millis())?;
-    world.write(&path)?;
-
-    let user = world.user.as_ref().filter(|_| options.as_user);
-    let code = attend(&mut command(options, &path, user)?, &[&internet, &hostservices], signals);
-    if let Some(to) = &options.keep_log {
-        keep(folder, to)?;
-    }
-    code
+    Ok(vec![internet, hostservices])
 }
 
 fn command(options: &Options, description: &Path, user: Option<&User>) -> Result<Command> {
@@ -252,7 +263,7 @@ fn command(options: &Options, description: &Path, user: Option<&User>) -> Result
 }
 
 /// Runs the command to its end, and reaps whatever else ends.
-fn attend(command: &mut Command, servers: &[&Server], signals: &SigSet) -> Result<u8> {
+fn attend(command: &mut Command, servers: &[Server], signals: &SigSet) -> Result<u8> {
     let child = command.spawn().with_context(|| format!("running {}", command.get_program().display()))?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     loop {
@@ -266,7 +277,7 @@ fn attend(command: &mut Command, servers: &[&Server], signals: &SigSet) -> Resul
                 if status.pid() == Some(pid) {
                     return Ok(code);
                 }
-                let is_server = |s: &&&Server| i32::try_from(s.child.id()).ok() == status.pid().map(Pid::as_raw);
+                let is_server = |s: &&Server| i32::try_from(s.child.id()).ok() == status.pid().map(Pid::as_raw);
                 if servers.iter().find(is_server).is_some() {
                     bail!("a server of the world has ended: {}", ExitStatus::from_raw(i32::from(code) << 8));
                 }

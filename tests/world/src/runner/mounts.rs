@@ -54,7 +54,9 @@ impl Kept {
 }
 
 /// Replaces what is to be replaced. `exposed` stays as it is.
-pub fn replace(exposed: &[PathBuf], private_tmp: bool) -> Result<()> {
+pub fn replace(exposed: &[PathBuf], private_tmp: bool, machine_network: bool) -> Result<()> {
+    // It may be a link into /run, which is about to be covered.
+    let resolv_conf = if machine_network { fs::read("/etc/resolv.conf")? } else { format!("nameserver {ROUTER4}\n").into() };
     mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none())?;
     let exposed: Vec<PathBuf> = exposed.iter().filter_map(|p| p.canonicalize().ok()).collect();
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -98,7 +100,7 @@ pub fn replace(exposed: &[PathBuf], private_tmp: bool) -> Result<()> {
             new_mount("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))
         })?;
     }
-    etc()?;
+    etc(&resolv_conf)?;
     // Podman wants propagation; the peers of these mounts are all in this namespace
     mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_SHARED, none())?;
     Ok(())
@@ -124,16 +126,17 @@ fn homes() -> Result<()> {
     kept.iter().try_for_each(Kept::bind)
 }
 
-fn etc() -> Result<()> {
-    let write = |name: &str, text: String| {
+fn etc(resolv_conf: &[u8]) -> Result<()> {
+    let write = |name: &str, text: &[u8]| {
         let path = Path::new("/etc").join(name);
         // it may be a link to what isn't there any more
         let _absent = fs::remove_file(&path);
         fs::write(&path, text).with_context(|| path.display().to_string())
     };
-    write("resolv.conf", format!("nameserver {ROUTER4}\n"))?;
-    write("hostname", "devbox\n".into())?;
-    write("hosts", format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{HOST4} devbox\n"))?;
+    write("resolv.conf", resolv_conf)?;
+    write("hostname", b"devbox\n")?;
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost\n{HOST4} devbox\n");
+    write("hosts", hosts.as_bytes())?;
     fs::set_permissions("/etc/resolv.conf", fs::Permissions::from_mode(0o644))?;
     Ok(())
 }
