@@ -148,11 +148,31 @@ pub enum PacketError {
     Malformed,
 }
 
-/// A message as the bytes of one packet.
+/// A message as the bytes of one packet. Written in place: a buffer that grew would leave parts of a key behind.
 pub fn encode<T: Serialize>(message: &T) -> Result<zeroize::Zeroizing<Vec<u8>>, PacketError> {
-    let bytes = serde_json::to_vec(message).map_err(|_| PacketError::Malformed)?;
-    let bytes = zeroize::Zeroizing::new(bytes);
-    if bytes.len() > MAX_PACKET { Err(PacketError::TooLong(bytes.len())) } else { Ok(bytes) }
+    let mut packet = Packet { bytes: zeroize::Zeroizing::new(Vec::with_capacity(MAX_PACKET)), length: 0 };
+    serde_json::to_writer(&mut packet, message).map_err(|_| PacketError::Malformed)?;
+    if packet.length > MAX_PACKET { Err(PacketError::TooLong(packet.length)) } else { Ok(packet.bytes) }
+}
+
+/// A packet that is being written; what exceeds [`MAX_PACKET`] is counted, not kept.
+struct Packet {
+    bytes: zeroize::Zeroizing<Vec<u8>>,
+    length: usize,
+}
+
+impl std::io::Write for Packet {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        self.length += part.len();
+        if self.length <= MAX_PACKET {
+            self.bytes.extend_from_slice(part);
+        }
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The message in one packet. Fields that this version does not know are passed over, so that the next minor version
@@ -190,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_is_written_in_place() {
+        let mut long = open();
+        long.project = "x".repeat(MAX_PACKET / 2);
+        for message in [open(), long] {
+            assert_eq!(encode(&ToGateway::Open(message)).unwrap().capacity(), MAX_PACKET, "never grown");
+        }
+    }
+
+    #[test]
     fn a_later_minor_version_may_add_fields() {
         let packet = br#"{"type":"open","version":{"major":1,"minor":1},"project":"/p","agent":"x","new":[1,2]}"#;
         let ToGateway::Open(open) = decode(packet).unwrap() else { panic!("another message") };
@@ -207,7 +236,7 @@ mod tests {
     fn an_oversized_packet_is_refused() {
         let mut long = open();
         long.project = "x".repeat(MAX_PACKET);
-        assert!(matches!(encode(&ToGateway::Open(long)), Err(PacketError::TooLong(_))));
+        assert!(matches!(encode(&ToGateway::Open(long)), Err(PacketError::TooLong(n)) if n > MAX_PACKET));
         assert!(matches!(decode::<ToGateway>(&vec![b' '; MAX_PACKET + 1]), Err(PacketError::TooLong(_))));
     }
 }
