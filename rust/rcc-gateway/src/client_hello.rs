@@ -3,7 +3,8 @@
 //! Strict on purpose: what a server might read in two ways is refused. Anything but a TLS record stream, a hello that
 //! has no or another server name, and encrypted client hellos (a second, hidden name) end the connection. After the
 //! first hello it goes on watching until the client's bytes are encrypted, because a `HelloRetryRequest` makes a client
-//! send a second hello in the clear, and that one could name another server. (RFC 8446, sections 4.1.2, 5.1, D.4.)
+//! send a second hello in the clear, and that one could name another server. Early data does not end the watch: a
+//! server that answers with a `HelloRetryRequest` passes over it. (RFC 8446, sections 4.1.2, 4.2.10, 5.1, D.4.)
 
 /// Why a connection is not the TLS connection that it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,8 @@ pub struct Guard {
     hello: Vec<u8>,
     in_hello: bool,
     changed_cipher: bool,
+    /// A hello announced early data: encrypted records may be followed by a hello in the clear.
+    early_data: bool,
     plain: usize,
     state: State,
 }
@@ -64,6 +67,8 @@ const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
+/// The extension of that name (RFC 8446, section 4.2.10).
+const EARLY_DATA: u16 = 42;
 
 impl Guard {
     /// A guard for connections to `name`, given without a trailing dot.
@@ -78,6 +83,7 @@ impl Guard {
             hello: Vec::new(),
             in_hello: true,
             changed_cipher: false,
+            early_data: false,
             plain: 0,
             state: State::Waiting,
         }
@@ -94,10 +100,12 @@ impl Guard {
                 continue;
             }
             let n = self.left.min(bytes.len());
-            self.payload.extend_from_slice(&bytes[..n]);
+            if self.header[0] != APPLICATION_DATA {
+                self.payload.extend_from_slice(&bytes[..n]);
+                self.plain += n;
+            }
             bytes = &bytes[n..];
             self.left -= n;
-            self.plain += n;
             if self.plain > MAX_PLAIN {
                 return Err(Refusal::TooLong);
             }
@@ -129,7 +137,7 @@ impl Guard {
                 if self.left == 0 || self.left > longest {
                     return Err(Refusal::Malformed);
                 }
-                if !first && self.header[0] == APPLICATION_DATA {
+                if !first && self.header[0] == APPLICATION_DATA && !self.early_data {
                     self.state = State::Encrypted;
                 }
                 Ok(())
@@ -144,7 +152,7 @@ impl Guard {
             HANDSHAKE if self.in_hello => self.hello_part(),
             // Between the parts of one message there may be no record of another kind.
             _ if self.in_hello => Err(Refusal::Malformed),
-            HANDSHAKE if looks_like_hello(&self.payload)? => {
+            HANDSHAKE if self.begins_hello() => {
                 self.in_hello = true;
                 self.hello_part()
             }
@@ -157,8 +165,19 @@ impl Guard {
                 self.changed_cipher = true;
                 Ok(())
             }
-            HANDSHAKE | ALERT => Ok(()),
+            HANDSHAKE | ALERT | APPLICATION_DATA => Ok(()),
             _ => Err(Refusal::Malformed),
+        }
+    }
+
+    /// Whether a later handshake record begins another `ClientHello`. In the clear its first byte says so. After a change
+    /// of cipher it may be TLS 1.2's encrypted Finished instead: then one that could begin a hello of a length that some
+    /// server takes (OpenSSL: 131,396 bytes) is held for one. It is refused wrongly with a chance of 3 in 2^16.
+    fn begins_hello(&self) -> bool {
+        match self.payload[..] {
+            [1] => true,
+            [1, length, ..] => !self.changed_cipher || length <= 2,
+            _ => false,
         }
     }
 
@@ -178,20 +197,11 @@ impl Guard {
         if self.hello.len() > 4 + length {
             return Err(Refusal::Malformed);
         }
-        check_hello(&self.hello[4..], &self.name)?;
+        self.early_data |= check_hello(&self.hello[4..], &self.name)?;
         self.hello.clear();
         self.in_hello = false;
         self.state = State::Named;
         Ok(())
-    }
-}
-
-/// Whether a later handshake record begins another `ClientHello`. An encrypted record looks so with a chance of 2^-32.
-fn looks_like_hello(payload: &[u8]) -> Result<bool, Refusal> {
-    match payload {
-        [1, rest @ ..] if rest.len() < 5 => Err(Refusal::Malformed),
-        [1, 0, _, _, 3, version, ..] => Ok(*version <= 4),
-        _ => Ok(false),
     }
 }
 
@@ -205,7 +215,8 @@ pub fn looks_like_tls(bytes: &[u8]) -> Option<bool> {
     }
 }
 
-fn check_hello(body: &[u8], name: &str) -> Result<(), Refusal> {
+/// Whether a hello that names the server announces early data.
+fn check_hello(body: &[u8], name: &str) -> Result<bool, Refusal> {
     let mut r = Reader(body);
     let version = r.take(2)?;
     if version[0] != 3 {
@@ -247,7 +258,7 @@ fn check_hello(body: &[u8], name: &str) -> Result<(), Refusal> {
     }
     match found {
         None => Err(Refusal::NoName),
-        Some(sni) if sni.eq_ignore_ascii_case(name.as_bytes()) => Ok(()),
+        Some(sni) if sni.eq_ignore_ascii_case(name.as_bytes()) => Ok(seen.contains(&EARLY_DATA)),
         Some(_) => Err(Refusal::OtherName),
     }
 }
@@ -402,8 +413,34 @@ mod tests {
                 [first.clone(), between, m.chunks(7).flat_map(|p| record(HANDSHAKE, p)).collect()].concat();
             assert_eq!(judge(&split), Err(Refusal::OtherName));
         }
-        let tiny = [first.clone(), record(HANDSHAKE, &[1, 0])].concat();
-        assert_eq!(judge(&tiny), Err(Refusal::Malformed));
+        // Cut into bytes, of another version, or longer than a hello may be: a hello nevertheless.
+        let denied = message(&sni("denied.example"));
+        let mut odd = denied.clone();
+        odd[4] = 2;
+        let mut new = denied.clone();
+        new[5] = 9;
+        let mut long = denied.clone();
+        long[1] = 1;
+        let mut longest = denied.clone();
+        longest[1] = 2;
+        for between in [vec![], ccs.clone()] {
+            let after = |hello: &[u8]| judge(&[first.clone(), between.clone(), hello.to_vec()].concat());
+            let bytes: Vec<u8> = denied.chunks(1).flat_map(|p| record(HANDSHAKE, p)).collect();
+            assert_eq!(after(&bytes), Err(Refusal::OtherName));
+            assert_eq!(after(&record(HANDSHAKE, &new)), Err(Refusal::OtherName));
+            assert_eq!(after(&record(HANDSHAKE, &odd)), Err(Refusal::Malformed));
+            assert_eq!(after(&record(HANDSHAKE, &long)), Err(Refusal::TooLong));
+            assert_eq!(after(&record(HANDSHAKE, &longest)), Err(Refusal::TooLong));
+        }
+        let mut huge = denied;
+        huge[1] = 200;
+        assert_eq!(judge(&[first.clone(), record(HANDSHAKE, &huge)].concat()), Err(Refusal::TooLong));
+        // Early data, which a server that asks for another hello passes over.
+        let early = record(HANDSHAKE, &message(&[sni("allowed.example"), extension(EARLY_DATA, &[])].concat()));
+        let data = record(APPLICATION_DATA, &[9; 16_000]).repeat(40);
+        assert_eq!(judge(&[early.clone(), data.clone()].concat()), Ok(State::Named));
+        let other = record(HANDSHAKE, &message(&sni("denied.example")));
+        assert_eq!(judge(&[early, data, other].concat()), Err(Refusal::OtherName));
         assert_eq!(
             judge(&[first.clone(), ccs.clone(), record(APPLICATION_DATA, &[9; 40])].concat()),
             Ok(State::Encrypted)
