@@ -249,8 +249,15 @@ pub fn could_be_http(bytes: &[u8]) -> bool {
     letters <= 24 && (letters == bytes.len() || (letters > 0 && bytes[letters] == b' '))
 }
 
-/// Whether the bytes are an HTTP request's beginning for sure: the method is one of the common ones, or a whole
-/// request line is there. `None` while they may yet become one.
+/// Line breaks before a request line, which servers pass over (RFC 9112, section 2.2).
+#[must_use]
+pub fn blank(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count()
+}
+
+/// Whether the bytes, of which the [`blank`] ones are gone, are an HTTP request's beginning for sure: the method is one
+/// of the common ones, or a whole request line is there. `None` while they may yet become one. A method in small
+/// letters counts too: some servers take it.
 #[must_use]
 pub fn looks_like_http(bytes: &[u8]) -> Option<bool> {
     const METHODS: [&[u8]; 15] = [
@@ -274,7 +281,8 @@ pub fn looks_like_http(bytes: &[u8]) -> Option<bool> {
         return Some(true);
     }
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or(bytes);
-    if !could_be_http(bytes) {
+    let method = &line[..line.len().min(25)];
+    if !could_be_http(&method.to_ascii_uppercase()) || line.contains(&0) {
         return Some(false);
     }
     if line.len() < bytes.len() {
@@ -567,6 +575,10 @@ mod tests {
         assert_eq!(looks_like_http(b"GET / H"), Some(true));
         assert_eq!(looks_like_http(b"GE"), None);
         assert_eq!(looks_like_http(b"EHLO me\r\n"), Some(false));
+        assert_eq!(looks_like_http(b"ehlo me\r\n"), Some(false));
+        assert_eq!(looks_like_http(b"get / HTTP/1.1\r\n"), Some(true));
+        assert_eq!(looks_like_http(b"host x\0"), Some(false));
+        assert_eq!(blank(b"\r\n\nGET /\r\n"), 3);
         assert_eq!(looks_like_http(b"PURGE /x HTTP/1.1\r\n"), Some(true));
         assert_eq!(looks_like_http(b"\0\0\0\x08"), Some(false));
     }

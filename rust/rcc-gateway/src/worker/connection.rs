@@ -226,7 +226,7 @@ async fn checked(
         let (mut from_server, mut to_server) = server.split();
         let upwards = async {
             let prelude = match prelude {
-                Prelude::Unknown(name, port) => match sniff::kind(&mut from_client).await? {
+                Prelude::Unknown(name, port) => match sniff::kind(&mut from_client, &mut to_server, up).await? {
                     (Kind::Tls, first) => {
                         let mut guard = Guard::new(name);
                         let first = within(sniff::rest_of_hello(&mut from_client, &mut guard, first)).await?;

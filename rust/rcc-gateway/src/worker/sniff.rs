@@ -68,10 +68,17 @@ pub async fn head(client: &mut (impl AsyncReadExt + Unpin), name: &str, port: u1
 }
 
 /// Tells TLS and HTTP from the rest, by as few bytes as possible. There is no time limit: the server may be the one who
-/// speaks; an end without bytes is passed on.
-pub async fn kind(client: &mut ReadHalf<'_>) -> Result<(Kind, Vec<u8>), End> {
+/// speaks; an end without bytes is passed on. So are line breaks at the beginning, at once, and what follows is judged:
+/// HTTP servers pass over them, and in other protocols they may be all that a client says.
+pub async fn kind(client: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, up: &Cell<u64>) -> Result<(Kind, Vec<u8>), End> {
     let mut first = Vec::new();
     loop {
+        let blank = http1::blank(&first);
+        if blank > 0 {
+            to.write_all(&first[..blank]).await?;
+            up.set(up.get() + blank as u64);
+            first.drain(..blank);
+        }
         match (looks_like_tls(&first), http1::looks_like_http(&first)) {
             (Some(true), _) => return Ok((Kind::Tls, first)),
             (_, Some(true)) => return Ok((Kind::Http, first)),

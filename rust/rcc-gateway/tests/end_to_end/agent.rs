@@ -269,6 +269,39 @@ fn every_request_of_a_kept_connection_must_be_for_the_host() {
 }
 
 #[test]
+fn line_breaks_before_a_request_hide_nothing() {
+    in_world("agent::line_breaks_before_a_request_hide_nothing", || {
+        let world = world();
+        world.server(9000, echo);
+        let session = world.session(9000);
+        for pieces in [
+            &["\r\n", "GET / HTTP/1.1\r\nHost: denied.example\r\n\r\n"][..],
+            &["\r\nGET / HTTP/1.1\r\nHost: denied.example\r\n\r\n"],
+            &["\n\r", "\n", "get / HTTP/1.1\r\nHost: denied.example\r\n\r\n"],
+        ] {
+            let mut c = session.connect("allowed.example");
+            for piece in pieces {
+                let _ = c.write_all(piece.as_bytes());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let mut got = Vec::new();
+            let _ = c.read_to_end(&mut got);
+            assert!(got.iter().all(|b| b"\r\n".contains(b)), "{}", String::from_utf8_lossy(&got));
+        }
+        // They are passed on by themselves, and before a request that is right.
+        let mut c = session.connect("allowed.example");
+        c.write_all(b"\r\n").unwrap();
+        let mut b = [0; 2];
+        c.read_exact(&mut b).unwrap();
+        let right = b"GET / HTTP/1.1\r\nHost: allowed.example:9000\r\n\r\n";
+        c.write_all(right).unwrap();
+        let mut b = vec![0; right.len()];
+        c.read_exact(&mut b).unwrap();
+        assert_eq!(b, right);
+    });
+}
+
+#[test]
 fn a_server_may_speak_first_and_a_reset_is_passed_on() {
     in_world("agent::a_server_may_speak_first_and_a_reset_is_passed_on", || {
         let world = world();
