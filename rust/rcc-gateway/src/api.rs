@@ -2,8 +2,11 @@
 //!
 //! The key acts for the person, so the gateway lends it to these requests only: no file upload, no batch, no
 //! administration, no path that a server could read as another one.
+//!
+//! A request's body is not looked into. So an agent can still have the API itself fetch a URL of its choice, and carry
+//! data out by it: the `url` sources of images and documents, and whatever server tools the API runs without a beta.
 
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Uri};
 
 /// A request that is allowed: method, path (a last `*` stands for one plain segment), why the agent needs it.
@@ -40,6 +43,10 @@ const REQUEST: &[&str] = &[
 ];
 /// The same, by their beginning: the client library's description of itself.
 const REQUEST_PREFIXES: &[&str] = &["x-stainless-", "x-claude-code-", "x-anthropic-"];
+/// Beginnings of betas that are left out: by these the API itself fetches URLs that the agent names, keeps files for
+/// it, or runs code. The policy has no word for them yet.
+const BETAS_OMITTED: &[&str] = &["mcp-client-", "web-fetch-", "files-api-", "code-execution-"];
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// Answer headers that are left out: those of one hop, and what would be kept for other requests.
 const ANSWER_OMITTED: &[&str] = &[
     "connection",
@@ -84,7 +91,26 @@ pub fn request_headers(from: &HeaderMap) -> HeaderMap {
         REQUEST.contains(&name)
             || REQUEST_PREFIXES.iter().any(|p| name.starts_with(p)) && !name.contains("key") && !name.contains("auth")
     };
-    from.iter().filter(|(name, _)| passes(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    let mut headers: HeaderMap =
+        from.iter().filter(|(name, _)| passes(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let betas = betas(&headers);
+    headers.remove(BETA);
+    if let Some(betas) = betas {
+        headers.insert(BETA, betas);
+    }
+    headers
+}
+
+/// The betas that are passed on, if any. A value that is not plain text is none.
+fn betas(headers: &HeaderMap) -> Option<HeaderValue> {
+    let all = headers.get_all(BETA).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim);
+    let passed: Vec<&str> = all
+        .filter(|beta| {
+            let beta = beta.to_ascii_lowercase();
+            !beta.is_empty() && !BETAS_OMITTED.iter().any(|start| beta.starts_with(start))
+        })
+        .collect();
+    if passed.is_empty() { None } else { HeaderValue::from_str(&passed.join(",")).ok() }
 }
 
 /// The headers of an answer that are passed on: none that holds the key.
@@ -208,6 +234,25 @@ mod tests {
         let mut passed: Vec<_> = answer_headers(&a, b"sk-key").keys().map(ToString::to_string).collect();
         passed.sort();
         assert_eq!(passed, ["request-id", "retry-after"]);
+    }
+
+    #[test]
+    fn betas_by_which_the_api_fetches_are_left_out() {
+        let passed = |values: &[&str]| {
+            let headers = values.iter().map(|v| (BETA, v.parse().unwrap())).collect();
+            let passed = request_headers(&headers);
+            let all: Vec<String> = passed.get_all(BETA).iter().map(|v| v.to_str().unwrap().to_owned()).collect();
+            all
+        };
+        assert_eq!(
+            passed(&["claude-code-20250219,interleaved-thinking-2025-05-14"]),
+            ["claude-code-20250219,interleaved-thinking-2025-05-14"]
+        );
+        assert_eq!(
+            passed(&["a-1, mcp-client-2025-11-20,\tWeb-Fetch-2025-09-10", "b-2,files-api-2025-04-14"]),
+            ["a-1,b-2"]
+        );
+        assert!(passed(&["code-execution-2025-08-25", " ,mcp-client-2025-04-04"]).is_empty());
     }
 
     proptest! {
