@@ -31,6 +31,8 @@ pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> 
             let fd = socket.as_raw_fd();
             let (n, from) = match receive(fd, &mut buffer) {
                 Ok(got) => got,
+                // Shut down by whoever kept a copy: it would be ready for ever.
+                Err(Errno::EAGAIN) if ready.ready().is_read_closed() => return Err(io::ErrorKind::NotConnected.into()),
                 Err(Errno::EAGAIN) => {
                     ready.clear_ready();
                     break;

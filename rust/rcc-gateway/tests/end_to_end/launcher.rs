@@ -107,6 +107,18 @@ fn packets_that_are_no_messages_are_refused() {
 }
 
 #[test]
+fn an_ipv6_range_is_refused_rather_than_out_of_reach() {
+    in_world("launcher::an_ipv6_range_is_refused_rather_than_out_of_reach", || {
+        let _world = World::new("allow = [\"11.9.0.0/16:9000\", \"[2600:1f00::/24]:443\"]\nusers = [\"alice\"]\n");
+        let l = launcher(ALICE);
+        say(&l, &ToGateway::Open(open(VERSION)), &[]);
+        let Some(FromGateway::Refused { problem }) = hear(&l) else { panic!("not refused") };
+        assert_eq!(problem.code.to_string(), "RCC-107");
+        assert!(problem.subject.contains("2600:1f00::/24") && problem.what.contains("IPv6"), "{problem}");
+    });
+}
+
+#[test]
 fn who_may_open_is_the_policys_word() {
     in_world("launcher::who_may_open_is_the_policys_word", || {
         let world = World::new(POLICY);
@@ -191,9 +203,11 @@ fn a_copy_of_the_sockets_cannot_hang_the_session() {
         let start = std::time::Instant::now();
         let _c = works();
         assert!(start.elapsed() < Duration::from_secs(5));
-        // Shut down: the session ends, and says so.
-        socket2::SockRef::from(&session.sockets[0]).shutdown(std::net::Shutdown::Both).unwrap();
-        assert_eq!(code(hear(&session.launcher)), "RCC-406");
+        // Shut down: the session ends, and says so. (For a datagram socket the call fails, and works.)
+        for (i, session) in [(0, session), (1, world.session(9000)), (2, world.session(9000))] {
+            let _ = socket2::SockRef::from(&session.sockets[i]).shutdown(std::net::Shutdown::Both);
+            assert_eq!(code(hear(&session.launcher)), "RCC-406", "socket {i}");
+        }
     });
 }
 
