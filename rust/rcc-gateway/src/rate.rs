@@ -20,14 +20,24 @@ impl Bucket {
 
     /// Whether one more may pass at `now`, measured from any fixed point.
     pub fn take(&mut self, now: Duration) -> bool {
+        let may = self.may(now);
+        if may {
+            self.charge(1);
+        }
+        may
+    }
+
+    /// Whether something may pass at `now`, whose cost shows later.
+    pub fn may(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
         self.tokens = (self.tokens + passed * self.a_second).min(self.burst);
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
+        self.tokens >= 1.0
+    }
+
+    /// Takes the cost of what has passed; what is missing is owed.
+    pub fn charge(&mut self, cost: u32) {
+        self.tokens -= f64::from(cost);
     }
 
     /// Whether it has been left alone for long enough to be full again.
@@ -49,5 +59,9 @@ mod tests {
         assert_eq!((0..5).filter(|_| b.take(s(10))).count(), 2);
         assert!(!b.take(s(5)), "a clock that goes back gives nothing");
         assert!(b.is_full(s(100)));
+        assert!(b.may(s(100)));
+        b.charge(10);
+        assert!(!b.may(s(103)), "7 are owed, 6 came");
+        assert!(b.may(s(104)));
     }
 }

@@ -3,13 +3,15 @@
 
 use crate::rate::Bucket;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
+use nix::poll::PollFlags;
+use nix::sys::socket::{MsgFlags, recv, send};
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the log is.
@@ -19,35 +21,56 @@ pub const MAX_LINE: usize = 4096;
 /// Fields that only the supervisor writes.
 const RESERVED: [&str; 4] = ["time", "session", "uid", "event"];
 /// Events of the supervisor's own, which a worker can't write.
-const OWN_EVENTS: [&str; 4] = ["start", "end", "refused", "suppressed"];
+const OWN_EVENTS: [&str; 6] = ["start", "end", "refused", "suppressed", "held", "lost"];
 
 /// The open log.
+///
+/// A line that can't be written whole is kept, and nothing else is taken until its rest is in the file: so no line is
+/// torn, and the workers' are not lost.
 pub struct Journal {
+    path: PathBuf,
     file: File,
-    works: bool,
+    /// The line that is being written, and how much of it is.
+    line: Vec<u8>,
+    done: usize,
+    /// Lines of the supervisor's own that came meanwhile.
+    lost: u64,
+    failing: bool,
     checked: Duration,
 }
 
 impl Journal {
     /// Opens, or makes, the log.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { file: open()?, works: true, checked: Duration::ZERO })
+        Self::at(Path::new(LOG))
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let (file, line) = open(path)?;
+        Ok(Self { path: path.into(), file, line, done: 0, lost: 0, failing: false, checked: Duration::ZERO })
     }
 
     /// Whether the last line could be written. If not, it is tried again.
     pub fn works(&mut self) -> bool {
-        if !self.works {
-            self.own("start", None, &[("after", "the log could not be written".into())]);
-        }
-        self.works
+        self.flush(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    /// An event of the supervisor's own.
+    /// Whether a line can be taken.
+    pub fn is_ready(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// An event of the supervisor's own. While the log can't be written it is counted.
     pub fn own(&mut self, event: &str, session: Option<(&str, u32)>, fields: &[(&str, Value)]) {
+        if !self.works() {
+            self.lost += 1;
+            return;
+        }
         let fields: Map<String, Value> = fields.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
         self.line(event, session, &fields);
     }
 
+    /// Only when [`Self::is_ready`].
     fn line(&mut self, event: &str, session: Option<(&str, u32)>, fields: &Map<String, Value>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = format!("{{\"time\":\"{}\"", rfc3339(now));
@@ -59,12 +82,34 @@ impl Journal {
             let _ = write!(line, ",{}:{value}", Value::from(key.as_str()));
         }
         line.push_str("}\n");
-        // After a failure a line may be torn: begin a new one.
-        if !self.works {
-            line.insert(0, '\n');
-        }
+        self.line.extend_from_slice(line.as_bytes());
+        self.flush(now);
+    }
+
+    /// Writes what is left of the line; says on the standard error when that begins to fail, and when it ends.
+    fn flush(&mut self, now: Duration) -> bool {
         self.follow_rotation(now);
-        self.works = self.file.write_all(line.as_bytes()).is_ok();
+        while self.done < self.line.len() {
+            match self.file.write(&self.line[self.done..]) {
+                Ok(n @ 1..) => self.done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => {
+                    if !self.failing {
+                        let why = other.map_or_else(|e| e.to_string(), |_| "nothing was taken".into());
+                        eprintln!("rcc-gateway: the log can't be written: {why}; connections are held");
+                    }
+                    self.failing = true;
+                    return false;
+                }
+            }
+        }
+        (self.line, self.done) = (Vec::new(), 0);
+        if std::mem::take(&mut self.failing) {
+            eprintln!("rcc-gateway: the log can be written again");
+            let lost = std::mem::take(&mut self.lost);
+            self.own("lost", None, &[("lines", lost.into()), ("reason", "the log could not be written".into())]);
+        }
+        self.line.is_empty()
     }
 
     /// When the file was moved away or removed, a new one is made; looked at once a second at most.
@@ -73,18 +118,27 @@ impl Journal {
             return;
         }
         self.checked = now;
-        let same = match (std::fs::symlink_metadata(LOG), self.file.metadata()) {
+        let same = match (std::fs::symlink_metadata(&self.path), self.file.metadata()) {
             (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
             _ => false,
         };
-        if !same && let Ok(file) = open() {
+        if !same && let Ok((file, start)) = open(&self.path) {
             self.file = file;
+            self.done = 0;
+            self.line.splice(0..0, start);
         }
     }
 }
 
-fn open() -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(LOG)
+/// The file, and what must come first in it: the end of a line that a gateway which was killed left torn.
+fn open(path: &Path) -> io::Result<(File, Vec<u8>)> {
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).custom_flags(flags).open(path)?;
+    let mut last = [b'\n'];
+    if let Some(at) = file.metadata()?.len().checked_sub(1) {
+        file.read_at(&mut last, at)?;
+    }
+    Ok((file, if last == [b'\n'] { vec![] } else { vec![b'\n'] }))
 }
 
 fn rfc3339(since_epoch: Duration) -> String {
@@ -102,39 +156,69 @@ fn rfc3339(since_epoch: Duration) -> String {
     )
 }
 
-/// The lines of one worker, bounded in size and rate.
+/// What a session may write at once, and then in each second, in bytes: 512 MiB a day.
+const BUDGET: (u32, u32) = (128 << 20, 6 << 10);
+/// What the envelope adds to a line, in bytes.
+const ENVELOPE: u32 = 90;
+/// How often a session's being over its budget is said.
+const HELD_SAID: Duration = Duration::from_secs(600);
+
+/// The lines of one worker, bounded in size and, over time, in bytes: what is over the budget is not read, so that the
+/// worker, which waits for its lines to be written, holds its connections.
 pub struct Lines {
-    bucket: Bucket,
-    lost: u64,
+    budget: Bucket,
+    /// Lines that were read, and those that the worker was told of.
+    taken: u64,
+    told: u64,
     bad: u64,
     reported: Duration,
+    held: Option<Duration>,
 }
 
 impl Lines {
     /// None so far.
     pub fn new() -> Self {
-        Self { bucket: Bucket::new(2000, 100), lost: 0, bad: 0, reported: Duration::ZERO }
+        Self::within(BUDGET)
+    }
+
+    fn within((burst, a_second): (u32, u32)) -> Self {
+        let budget = Bucket::new(burst, a_second);
+        Self { budget, taken: 0, told: 0, bad: 0, reported: Duration::ZERO, held: None }
+    }
+
+    /// What to wait for: nothing while the budget is used up.
+    pub fn interest(&mut self, now: Duration) -> Option<PollFlags> {
+        let out = if self.told < self.taken { PollFlags::POLLOUT } else { PollFlags::empty() };
+        self.budget.may(now).then_some(PollFlags::POLLIN | out)
     }
 
     /// Whether there are lines that were not written and not yet counted in the log.
     pub fn suppressed(&self) -> bool {
-        self.lost + self.bad > 0
+        self.bad > 0
     }
 
     /// Takes some of what waits, so that one worker can't keep the others waiting; false when the worker is gone.
     pub fn read(&mut self, from: &OwnedFd, to: &mut Journal, session: &str, uid: u32, now: Duration) -> bool {
         let mut buffer = [0; MAX_LINE + 1];
         for _ in 0..64 {
+            if !to.is_ready() {
+                return true;
+            }
+            if !self.budget.may(now) {
+                if self.held.is_none_or(|said| now.saturating_sub(said) >= HELD_SAID) {
+                    self.held = Some(now);
+                    to.own("held", Some((session, uid)), &[("reason", "the session has used up its log".into())]);
+                }
+                return true;
+            }
             let n = match recv(from.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return false,
                 Ok(n) => n,
                 Err(Errno::EAGAIN | Errno::EINTR) => return true,
                 Err(_) => return false,
             };
-            if !self.bucket.take(now) {
-                self.lost += 1;
-                continue;
-            }
+            self.taken += 1;
+            self.budget.charge(u32::try_from(n).unwrap_or(u32::MAX).saturating_add(ENVELOPE));
             match accept(&buffer[..n]) {
                 Some((event, fields)) => to.line(&event, Some((session, uid)), &fields),
                 None => self.bad += 1,
@@ -143,9 +227,19 @@ impl Lines {
         true
     }
 
+    /// Tells the worker how many of its lines are in the file. Where there is no room for that now, it is for later.
+    pub fn tell(&mut self, worker: &OwnedFd, journal: &Journal) {
+        if self.told < self.taken && journal.is_ready() {
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            if send(worker.as_raw_fd(), &self.taken.to_le_bytes(), flags) != Err(Errno::EAGAIN) {
+                self.told = self.taken;
+            }
+        }
+    }
+
     /// Writes how many lines were left out, at most once a second.
     pub fn report(&mut self, to: &mut Journal, session: &str, uid: u32, now: Duration) {
-        if self.suppressed() && now.saturating_sub(self.reported) >= Duration::from_secs(1) {
+        if self.suppressed() && to.is_ready() && now.saturating_sub(self.reported) >= Duration::from_secs(1) {
             self.reported = now;
             self.finish(to, session, uid);
         }
@@ -154,8 +248,8 @@ impl Lines {
     /// Writes how many lines were left out, now.
     pub fn finish(&mut self, to: &mut Journal, session: &str, uid: u32) {
         if self.suppressed() {
-            to.own("suppressed", Some((session, uid)), &[("lines", self.lost.into()), ("malformed", self.bad.into())]);
-            (self.lost, self.bad) = (0, 0);
+            to.own("suppressed", Some((session, uid)), &[("malformed", self.bad.into())]);
+            self.bad = 0;
         }
     }
 }
@@ -215,6 +309,62 @@ mod tests {
         }
         let long = format!("{{\"event\":\"deny\",\"a\":\"{}\"}}", "x".repeat(MAX_LINE));
         assert_eq!(accept(long.as_bytes()), None);
+    }
+
+    fn lines_of(folder: &tempfile::TempDir) -> Vec<Value> {
+        let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        text.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|_| Value::from(l))).collect()
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "{\"event\":\"st").unwrap();
+        let mut journal = Journal::at(&path).unwrap();
+        assert!(journal.works());
+        journal.own("start", None, &[]);
+        let lines = lines_of(&folder);
+        assert_eq!((lines.len(), &lines[1]["event"]), (2, &Value::from("start")), "{lines:?}");
+        // The rest of a line goes on where it ended, or whole into a new file.
+        for new_file in [false, true] {
+            let mut journal = Journal::at(&path).unwrap();
+            journal.line.extend_from_slice(b"{\"event\":\"kept\"}\n");
+            journal.file.write_all(&journal.line[..5]).unwrap();
+            journal.done = 5;
+            if new_file {
+                std::fs::remove_file(&path).unwrap();
+            }
+            assert!(journal.works());
+            assert_eq!(lines_of(&folder).last().unwrap()["event"], "kept");
+        }
+    }
+
+    #[test]
+    fn a_session_has_a_budget_of_bytes_and_is_held_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::at(&folder.path().join("log")).unwrap();
+        let (mine, workers) = super::super::socket::log_pair().unwrap();
+        let line = format!("{{\"event\":\"connect\",\"name\":\"{}\"}}", "x".repeat(300));
+        let cost = u32::try_from(line.len()).unwrap() + ENVELOPE;
+        let mut lines = Lines::within((10 * cost, cost));
+        for _ in 0..30 {
+            send(workers.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT).unwrap();
+        }
+        let mut read = |at: u64| {
+            let now = Duration::from_secs(at);
+            assert!(lines.read(&mine, &mut journal, "0", 1, now));
+            lines.tell(&mine, &journal);
+            let mut told = [0; 8];
+            let told = recv(workers.as_raw_fd(), &mut told, MsgFlags::MSG_DONTWAIT).map(|_| u64::from_le_bytes(told));
+            (told, lines.interest(now).is_some())
+        };
+        assert_eq!(read(0), (Ok(10), false));
+        assert_eq!(read(0), (Err(Errno::EAGAIN), false));
+        assert_eq!(read(3), (Ok(13), false));
+        let all = lines_of(&folder);
+        assert_eq!(all.iter().filter(|l| l["event"] == "connect").count(), 13);
+        assert_eq!(all.iter().filter(|l| l["event"] == "held").count(), 1);
     }
 
     #[test]

@@ -68,14 +68,22 @@ struct Supervisor {
 
 impl Supervisor {
     fn turn(&mut self, listener: &OwnedFd) {
+        // Workers are heard only while the log can be written: they wait for that, with their connections.
+        let works = self.journal.works();
+        let now = self.start.elapsed();
         let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.workers.iter().map(|w| PollFd::new(w.log.as_fd(), PollFlags::POLLIN)));
-        // Woken at least each second while lines are held back, so that the count of those is written.
-        let timeout = if self.workers.iter().any(|w| w.lines.suppressed()) {
-            PollTimeout::from(1000u16)
-        } else {
-            PollTimeout::NONE
-        };
+        let mut heard = Vec::new();
+        // Woken at least each second while something is held back or not yet counted.
+        let mut waits = !works;
+        for (i, worker) in self.workers.iter_mut().enumerate() {
+            let interest = if works { worker.lines.interest(now) } else { None };
+            waits |= interest.is_none() || worker.lines.suppressed();
+            if let Some(interest) = interest {
+                fds.push(PollFd::new(worker.log.as_fd(), interest));
+                heard.push(i);
+            }
+        }
+        let timeout = if waits { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
         if poll(&mut fds, timeout).is_err() {
             return;
         }
@@ -83,10 +91,14 @@ impl Supervisor {
         drop(fds);
         let now = self.start.elapsed();
         let mut ended = Vec::new();
-        for (i, worker) in self.workers.iter_mut().enumerate() {
-            if ready[i + 1] && !worker.lines.read(&worker.log, &mut self.journal, &worker.session, worker.uid, now) {
+        for i in heard.into_iter().zip(&ready[1..]).filter_map(|(i, ready)| ready.then_some(i)) {
+            let worker = &mut self.workers[i];
+            if !worker.lines.read(&worker.log, &mut self.journal, &worker.session, worker.uid, now) {
                 ended.push(i);
             }
+        }
+        for worker in &mut self.workers {
+            worker.lines.tell(&worker.log, &self.journal);
             worker.lines.report(&mut self.journal, &worker.session, worker.uid, now);
         }
         for i in ended.into_iter().rev() {

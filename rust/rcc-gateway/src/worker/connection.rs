@@ -83,19 +83,23 @@ pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
     match &ended {
         Err(End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Dial(Failed::Forbidden(_))) => {
             let reason = ended.as_ref().map_or_else(ToString::to_string, |()| String::new());
-            session.log.event(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),
+            session.log.deny(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),
                 "bytes_up": up.get(), "bytes_down": down.get()}));
             if port == 80 && up.get() == 0 {
                 let has_asked = matches!(ended, Err(End::Http(_) | End::Dial(_)));
                 http_relay::explain(&mut client, &text_of(&host, port, &reason), has_asked).await;
             }
         }
-        Err(End::Dial(e)) => session.log.event(&json!({"event": "fail", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&e.to_string())})),
+        Err(End::Dial(e)) => {
+            let event = json!({"event": "fail", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&e.to_string())});
+            session.log.line(&event).await;
+        }
         Ok(()) | Err(End::Io(_)) => {
             let how = ended.as_ref().map_or_else(ToString::to_string, |()| "closed".to_owned());
             let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            session.log.event(&json!({"event": "close", "conn": number, "name": plain(&host), "port": port,
-                "bytes_up": up.get(), "bytes_down": down.get(), "ms": ms, "how": plain(&how)}));
+            let event = json!({"event": "close", "conn": number, "name": plain(&host), "port": port,
+                "bytes_up": up.get(), "bytes_down": down.get(), "ms": ms, "how": plain(&how)});
+            session.log.line(&event).await;
         }
     }
 }
@@ -184,10 +188,10 @@ impl Out<'_> {
         let whither = self.to.name.as_ref().map_or(Whither::Address(self.to.ip), Whither::Name);
         let server = self.session.dialer.connect(&self.session.policy, whither, self.to.port, self.private).await?;
         let address = server.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
-        self.session.log.event(
-            &json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
-            "rule": self.rule, "check": self.check.to_string(), "address": address}),
-        );
+        let event = json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
+            "rule": self.rule, "check": self.check.to_string(), "address": address});
+        // Nothing is passed on before it is on record.
+        self.session.log.written(&event).await;
         Ok(server)
     }
 }

@@ -86,7 +86,7 @@ fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
         Outcome::Full { name } => (name.to_string(), false, Some("too many names in this session")),
     };
     if session.first_time(&format!("{allowed} {name}")) {
-        session.log.event(&json!({"event": "dns", "name": plain(&name), "allowed": allowed, "reason": reason}));
+        session.log.name(&json!({"event": "dns", "name": plain(&name), "allowed": allowed, "reason": reason}));
     }
     answer
 }

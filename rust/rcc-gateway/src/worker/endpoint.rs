@@ -122,7 +122,8 @@ pub async fn serve(session: &Rc<Session>, endpoint: &Rc<Endpoint>, client: TcpSt
     if let Err(e) = served
         && !e.is_incomplete_message()
     {
-        session.log.event(&json!({"event": "close", "conn": number, "name": endpoint.facts.endpoint.as_str(), "how": plain(&e.to_string())}));
+        let event = json!({"event": "close", "conn": number, "name": endpoint.facts.endpoint.as_str(), "how": plain(&e.to_string())});
+        session.log.line(&event).await;
     }
 }
 
@@ -131,15 +132,16 @@ type Answer = Response<Either<Full<Bytes>, Scanned>>;
 async fn answer(session: &Rc<Session>, endpoint: &Rc<Endpoint>, request: Request<Incoming>, number: u64) -> Answer {
     let start = Instant::now();
     let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    // While earlier lines can't be written, no request leaves; and no answer is given before its own is on record.
+    session.log.settled().await;
     let answer = match pass_on(session, endpoint, request).await {
         Ok(answer) => answer,
         Err(Refused(status, kind, text)) => own(status, kind, &text),
     };
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    session.log.event(
-        &json!({"event": "request", "conn": number, "name": endpoint.facts.endpoint.as_str(), "method": plain(&method),
-        "path": plain(&path), "status": answer.status().as_u16(), "ms": ms}),
-    );
+    let event = json!({"event": "request", "conn": number, "name": endpoint.facts.endpoint.as_str(), "method": plain(&method),
+        "path": plain(&path), "status": answer.status().as_u16(), "ms": ms});
+    session.log.written(&event).await;
     answer
 }
 
@@ -330,7 +332,7 @@ impl Body for Scanned {
                         Ok(out) => out,
                         Err(found) => {
                             this.body = None;
-                            this.session.log.event(&json!({"event": "deny", "name": this.endpoint.facts.endpoint.as_str(), "reason": found.to_string()}));
+                            this.session.log.deny(&json!({"event": "deny", "name": this.endpoint.facts.endpoint.as_str(), "reason": found.to_string()}));
                             return Poll::Ready(Some(Err(io::Error::other(found))));
                         }
                     },

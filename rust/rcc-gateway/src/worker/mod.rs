@@ -47,7 +47,7 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     match outcome {
         Ok((session, sockets, acceptors)) => run(&launcher, &Rc::new(session), sockets, &acceptors),
         Err(problem) => {
-            log.event(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
+            log.session(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
             tell(&launcher, &FromGateway::Refused { problem });
             ExitCode::FAILURE
         }
@@ -99,7 +99,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
     let session = Session::new(resolved, credentials, log.clone())?;
-    log.event(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
+    log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
         "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
     tell(
         launcher,
@@ -134,13 +134,14 @@ fn run(
         tell(launcher, &FromGateway::Listening);
         tokio::select! {
             why = watch(launcher.as_fd()) => why,
+            () = session.log.follow() => Ok(()),
             why = session::serve(session.clone(), sockets) => Err(why),
         }
     });
     if let Err(problem) = ended {
-        session
-            .log
-            .event(&json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}));
+        session.log.session(
+            &json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}),
+        );
         tell(launcher, &FromGateway::Closing { problem });
     }
     session.end();

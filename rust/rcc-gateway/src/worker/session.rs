@@ -139,7 +139,7 @@ impl Session {
 
     /// The session's last line.
     pub fn end(&self) {
-        self.log.event(&json!({"event": "summary", "connections": self.numbers.get(), "open": self.open.get(),
+        self.log.session(&json!({"event": "summary", "connections": self.numbers.get(), "open": self.open.get(),
             "bytes_up": self.up.get(), "bytes_down": self.down.get(), "seconds": self.start.elapsed().as_secs()}));
     }
 }
@@ -200,7 +200,7 @@ fn connection_task(session: &Rc<Session>, client: TcpStream) {
     tokio::task::spawn_local(async move {
         match Counted::new(&session.open, session.policy.limits.connections) {
             Some(_counted) => connection::serve(&session, client).await,
-            None => session.log.event(&json!({"event": "deny", "reason": "too many connections in this session"})),
+            None => session.log.deny(&json!({"event": "deny", "reason": "too many connections in this session"})),
         }
     });
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 const KEY: &str = "sk-ant-api03-THE-REAL-KEY-0123456789";
 
 /// A world whose internet has the API: `answer` gets each request's head and writes to the connection.
-fn api(answer: impl Fn(&str, &mut dyn Write) -> bool + Send + Sync + 'static) -> World {
+pub fn api(answer: impl Fn(&str, &mut dyn Write) -> bool + Send + Sync + 'static) -> World {
     let world = World::new("allow = []\nusers = [\"alice\"]\nca_bundle = \"/etc/ca.pem\"\n[credentials.anthropic]\n");
     let ca = rcgen::generate_simple_self_signed(vec!["api.anthropic.com".to_owned()]).unwrap();
     fs::write("/etc/ca.pem", ca.cert.pem()).unwrap();
@@ -47,7 +47,7 @@ fn api(answer: impl Fn(&str, &mut dyn Write) -> bool + Send + Sync + 'static) ->
     world
 }
 
-fn session(world: &World, kind: CredentialKind) -> Session {
+pub fn session(world: &World, kind: CredentialKind) -> Session {
     let mut o = open(VERSION);
     o.credentials = vec![Credential { endpoint: ANTHROPIC_ENDPOINT.into(), kind, secret: Secret::new(KEY.into()) }];
     let s = world.session_with(80, o);
@@ -55,7 +55,7 @@ fn session(world: &World, kind: CredentialKind) -> Session {
     s
 }
 
-fn read(c: &mut TcpStream, until: &str) -> String {
+pub fn read(c: &mut TcpStream, until: &str) -> String {
     let mut got = String::new();
     let mut b = [0; 4096];
     while !got.contains(until) {

@@ -5,6 +5,7 @@ mod key;
 mod launcher;
 mod measure;
 mod netlink;
+mod record;
 mod world;
 
 /// The policy of most tests.
