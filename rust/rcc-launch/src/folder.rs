@@ -31,10 +31,16 @@ impl Folder {
         let all = sessions(machine);
         let failed = |e: io::Error| disk_problem(&all, &e);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
+        // While this is held no other start looks at the sessions, so none can take this one for dead, or miss it.
+        let _turn = turn(&all).map_err(failed)?;
+        no_overlap(project, &look(&all).live)?;
         let folder = all.join(id);
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let places = Places { folder };
         let lock = locked(&places.folder).map_err(failed)?;
+        if lock.is_none() {
+            return Err(failed(io::Error::other("its lock is held by another process")));
+        }
         let this = Self { places, lock };
         fs::write(this.places.folder.join("project"), project.as_os_str().as_bytes()).map_err(failed)?;
         Ok(this)
@@ -65,13 +71,7 @@ pub fn write_new(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn locked(folder: &Path) -> io::Result<Option<Flock<File>>> {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join("lock"))?;
+    let file = lock_file(&folder.join("lock"))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -92,11 +92,26 @@ pub struct Others {
     pub dead: Vec<String>,
 }
 
+/// One start at a time looks at the sessions and adds its own.
+fn turn(all: &Path) -> io::Result<Flock<File>> {
+    Flock::lock(lock_file(&all.with_file_name("sessions.lock"))?, FlockArg::LockExclusive).map_err(|(_, e)| e.into())
+}
+
+fn lock_file(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
 /// Looks at the other sessions of this person.
 #[must_use]
 pub fn others(machine: &Machine) -> Others {
+    let all = sessions(machine);
+    let _turn = turn(&all);
+    look(&all)
+}
+
+fn look(all: &Path) -> Others {
     let mut others = Others { live: Vec::new(), dead: Vec::new() };
-    for entry in fs::read_dir(sessions(machine)).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         match locked(&entry.path()) {
             Ok(Some(_)) => others.dead.push(entry.file_name().to_string_lossy().into_owned()),
             _ => {

@@ -6,26 +6,32 @@ use std::fs;
 /// Rounds until a container that forks while it is being stopped is given up on; the caller then ends it instead.
 const ROUNDS: usize = 50;
 
-/// Stops every process below, and including, the container's first. Whether all stand still.
+/// Stops every process below, and including, `first`. Whether all stand still: two looks in a row showed the same
+/// processes, each of them stopped.
 #[must_use]
-pub fn stop(init: i32) -> bool {
+pub fn stop(first: i32) -> bool {
+    let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        let moving: Vec<i32> = family(init).into_iter().filter(|pid| !still(*pid)).collect();
-        if moving.is_empty() {
+        let now = family(first);
+        if now == before && now.iter().all(|pid| matches!(state(*pid), Some('T' | 'Z'))) {
             return true;
         }
-        for pid in moving {
-            send(pid, libc::SIGSTOP);
-        }
+        signal(first, libc::SIGSTOP);
+        before = now;
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     false
 }
 
 /// Lets every process go on.
-pub fn resume(init: i32) {
-    for pid in family(init) {
-        send(pid, libc::SIGCONT);
+pub fn resume(first: i32) {
+    signal(first, libc::SIGCONT);
+}
+
+/// Sends a signal to a process and all that descend from it.
+pub fn signal(first: i32, number: i32) {
+    for pid in family(first) {
+        send(pid, number);
     }
 }
 
@@ -36,7 +42,7 @@ pub fn agent_stopped(init: i32) -> bool {
     children(init).first().is_some_and(|agent| state(*agent) == Some('T'))
 }
 
-/// All processes of a pid namespace descend from its first; orphans become its children.
+/// All processes of a pid namespace descend from its first; orphans become its children. Sorted.
 fn family(init: i32) -> Vec<i32> {
     let mut all = vec![init];
     let mut next = 0;
@@ -44,6 +50,7 @@ fn family(init: i32) -> Vec<i32> {
         all.extend(children(pid));
         next += 1;
     }
+    all.sort_unstable();
     all
 }
 
@@ -52,11 +59,6 @@ fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect()
-}
-
-/// One that has ended, or can't be stopped in the middle of a system call, counts as standing still.
-fn still(pid: i32) -> bool {
-    !matches!(state(pid), Some('R' | 'S'))
 }
 
 /// The state letter of `/proc/PID/stat` (`proc_pid_stat(5)`); the name before it may hold anything.

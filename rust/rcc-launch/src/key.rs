@@ -3,6 +3,7 @@
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, Secret};
 use rcc_report::{Code, Problem};
 use serde::Deserialize;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -138,6 +139,12 @@ fn from_helper(command: &str, home: &Path) -> Result<Zeroizing<String>, Problem>
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .current_dir(home)
+        // With the caller's PATH, a name in the helper could be a program of the project's.
+        .env_clear()
+        .envs([
+            ("HOME", home.as_os_str()),
+            ("PATH", OsStr::new("/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin")),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -31,6 +31,17 @@ pub enum CgroupManager {
     Cgroupfs,
 }
 
+impl CgroupManager {
+    /// As Podman's option has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Cgroupfs => "cgroupfs",
+        }
+    }
+}
+
 /// What a launch needs to know of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub struct Mount {
     /// Where it is mounted.
     pub point: PathBuf,
+    /// Which folder of its file system is seen there; `/` for the whole.
+    pub root: PathBuf,
     /// The file system's kind, such as `ext4`.
     pub kind: String,
 }
@@ -30,9 +32,10 @@ pub fn parse(text: &str) -> Result<Vec<Mount>, Malformed> {
 
 fn line_of(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
-    let point = left.split(' ').nth(4)?;
+    let mut fields = left.split(' ').skip(3);
+    let (root, point) = (fields.next()?, fields.next()?);
     let kind = right.split(' ').next()?;
-    Some(Mount { point: unescape(point)?, kind: kind.to_owned() })
+    Some(Mount { point: unescape(point)?, root: unescape(root)?, kind: kind.to_owned() })
 }
 
 /// Space, tab, newline and backslash stand as `\ooo`.
@@ -59,7 +62,7 @@ mod tests {
     #[test]
     fn a_line_of_the_manual_page() {
         let line = "36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
-        assert_eq!(parse(line).unwrap(), [Mount { point: "/mnt 2".into(), kind: "ext3".into() }]);
+        assert_eq!(parse(line).unwrap(), [Mount { point: "/mnt 2".into(), root: "/mnt1".into(), kind: "ext3".into() }]);
     }
 
     #[test]

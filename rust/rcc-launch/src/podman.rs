@@ -45,16 +45,34 @@ pub fn run(spec: &ContainerSpec, machine: &Machine) -> Command {
     command
 }
 
-/// Removes a container that may be left; there is nobody to tell if it was not.
-pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str) {
+/// Rootless Podman keeps one process a user, which holds its namespaces. It keeps the streams of whoever makes it open as
+/// well, so that `rcc run … | cat` would never end: it is made beforehand, with streams that nobody waits for.
+pub fn hold_namespaces(machine: &Machine, spec: &ContainerSpec) {
+    let record = machine.runtime_dir.join("libpod/tmp/pause.pid");
+    let pid = std::fs::read_to_string(record).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    if pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+        return;
+    }
+    quietly(machine, spec, &["unshare", "true"]);
+}
+
+/// Calls Podman where what it says concerns nobody; if it fails, the call that follows says why.
+fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
     let _ = Command::new(&machine.podman)
         .args(storage_arguments(spec))
-        .args(["--events-backend=none", "--log-level=error", "rm", "--force", "--ignore", "--time=0", name])
+        .arg(format!("--cgroup-manager={}", machine.cgroup_manager.name()))
+        .args(["--events-backend=none", "--log-level=error"])
+        .args(arguments)
         .env_clear()
-        .envs(environment(spec, machine).into_iter().filter(|(name, _)| !name.starts_with("CONTAINERS_")))
+        .envs(environment(spec, machine))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+}
+
+/// Removes a container that may be left; there is nobody to tell if it was not.
+pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str) {
+    quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
 }

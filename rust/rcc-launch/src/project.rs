@@ -122,6 +122,7 @@ impl Project {
         if about.st_uid != machine.person.uid {
             return Err(missing(path, &format!("it belongs to another user (id {})", about.st_uid)));
         }
+        other_names(path, (about.st_dev, about.st_ino), &machine.person)?;
         mounts(path)?;
         sockets(path)?;
         Ok(Self { path: path.to_owned(), device: about.st_dev, inode: about.st_ino, folder })
@@ -184,6 +185,31 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The same folders under another name, as a bind mount gives: what counts is which folder it is.
+fn other_names(path: &Path, identity: (u64, u64), person: &Person) -> Result<(), Problem> {
+    let sensitive = SENSITIVE.iter().map(|name| person.home.join(name));
+    let shared = SHARED.iter().chain(SYSTEM).map(PathBuf::from);
+    let places: Vec<PathBuf> = sensitive.chain(shared).chain([person.home.clone()]).collect();
+    let refuse = |place: &Path| {
+        let what = format!("it is {} under another name, or lies in it, or holds it", place.display());
+        let remedy = "work in a folder of its own: mkdir ~/work && cd ~/work";
+        Err(Problem::new(Code::PROJECT_FORBIDDEN, path.display().to_string(), what, remedy))
+    };
+    // The project is one of them, or an ancestor of one.
+    for place in &places {
+        if place.ancestors().any(|p| self::identity(p) == Some(identity)) && self::identity(place).is_some() {
+            return refuse(place);
+        }
+    }
+    // It lies in a sensitive one. The shared ones, and the home folder, may hold a project.
+    let above: Vec<(u64, u64)> = path.ancestors().skip(1).filter_map(self::identity).collect();
+    let closed = |place: &&PathBuf| place.starts_with(&person.home) && **place != person.home;
+    match places.iter().filter(closed).find(|place| self::identity(place).is_some_and(|i| above.contains(&i))) {
+        Some(place) => refuse(place),
+        None => Ok(()),
+    }
+}
+
 fn mounts(path: &Path) -> Result<(), Problem> {
     let unread =
         |what: String| Problem::new(Code::PROJECT_FOREIGN_MOUNT, path.display().to_string(), what, "mount /proc");
@@ -219,12 +245,18 @@ fn sockets(path: &Path) -> Result<(), Problem> {
 pub fn listening_below(path: &Path) -> Vec<PathBuf> {
     let text = fs::read("/proc/net/unix").unwrap_or_default();
     let lines = text.split(|b| *b == b'\n').skip(1);
-    let names = lines.filter_map(|line| {
-        // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces.
-        let at = line.iter().position(|b| *b == b'/')?;
-        Some(PathBuf::from(std::ffi::OsStr::from_bytes(&line[at..])))
-    });
-    let mut below: Vec<PathBuf> = names.filter(|socket| socket.starts_with(path)).collect();
+    let mut below: Vec<PathBuf> = lines
+        .filter_map(|line| {
+            // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces.
+            let at = line.iter().position(|b| *b == b'/')?;
+            let named = PathBuf::from(std::ffi::OsStr::from_bytes(&line[at..]));
+            // A daemon may have bound it through a link.
+            let real = named.parent().and_then(|folder| fs::canonicalize(folder).ok());
+            Some(real.and_then(|folder| Some(folder.join(named.file_name()?))).unwrap_or(named))
+        })
+        .filter(|socket| socket.starts_with(path))
+        .collect();
+    below.sort();
     below.dedup();
     below
 }

@@ -5,9 +5,11 @@ use crate::beneath;
 use crate::project::Project;
 use rcc_proto::Protected;
 use rcc_report::{Code, Problem};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,8 @@ use std::path::{Path, PathBuf};
 const FILE_LIMIT: u64 = 4 << 20;
 /// Files and folders that a protected folder may hold.
 const ENTRY_LIMIT: usize = 2000;
+/// Files and folders that git's own folder may hold beside objects.
+const GIT_LIMIT: usize = 200_000;
 /// How deep git's folder of modules is searched.
 const DEPTH: usize = 8;
 
@@ -25,40 +29,77 @@ pub struct Protection {
     pub covered: Vec<Protected>,
     /// Names that are not there, and must not appear unseen.
     pub absent: Vec<PathBuf>,
+    /// What was covered, by device and inode. When a program outside replaces such a file by a rename, as git does, the
+    /// kernel takes the cover away with it (`mount_namespaces(7)`, "rename or unlink of a mount point").
+    pub present: Vec<(PathBuf, Identity)>,
 }
+
+/// Device and inode.
+pub type Identity = (u64, u64);
 
 /// Takes the copies. `read_only` are the policy's paths, relative to the project.
 pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result<Protection, Problem> {
-    let mut paths: Vec<PathBuf> = read_only.iter().map(PathBuf::from).collect();
-    let mut protection = Protection::default();
+    let wrong = |path: &Path| {
+        let path = path.to_owned();
+        move |e: io::Error| refusal(project, &path, &e)
+    };
     let git = Path::new(".git");
-    match beneath::open(&project.folder, git, libc::O_PATH | libc::O_DIRECTORY) {
-        Ok(_) => {
-            // Bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
-            protection.covered.push(Protected { path: git.into(), copy: None });
-            // A `commondir` file would make git read another folder's configuration (gitrepository-layout(5)).
-            paths.push(git.join("commondir"));
-            paths.extend(worktrees(&project.folder));
-            modules(&project.folder, &git.join("modules"), DEPTH, &mut paths);
-        }
+    let mut paths: Vec<PathBuf> = read_only.iter().map(PathBuf::from).collect();
+    // With these three a folder is a repository by itself, and its configuration is taken (gitrepository-layout(5)).
+    paths.push("HEAD".into());
+    if is_folder(&project.folder, git).map_err(wrong(git))? {
+        no_links(&project.folder, git).map_err(wrong(git))?;
+        // A `commondir` file would make git read another folder's configuration.
+        paths.push(git.join("commondir"));
+        paths.extend(worktrees(&project.folder).map_err(wrong(&git.join("worktrees")))?);
+        modules(&project.folder, &git.join("modules"), DEPTH, &mut paths).map_err(wrong(&git.join("modules")))?;
+    } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.
-        Err(_) => paths.push(git.into()),
+        paths.push(git.into());
     }
     paths.sort();
     paths.dedup();
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(copies)
-        .map_err(|e| crate::home::disk_problem(copies, &e))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(copies);
+    made.map_err(|e| crate::home::disk_problem(copies, &e))?;
+    let mut protection = Protection::default();
     for path in paths {
+        // Each folder above is bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
+        for folder in above(&path) {
+            let known = protection.covered.iter().any(|c| c.path == folder);
+            if !known && is_folder(&project.folder, folder).map_err(wrong(folder))? {
+                protection.covered.push(Protected { path: folder.to_owned(), copy: None });
+            }
+        }
         match take(&project.folder, &path, &copies.join(protection.covered.len().to_string())) {
-            Ok(copy) => protection.covered.push(Protected { path, copy: Some(copy) }),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => protection.absent.push(path),
+            Ok((copy, identity)) => {
+                protection.covered.push(Protected { path: path.clone(), copy: Some(copy) });
+                protection.present.push((path, identity));
+            }
+            Err(e) if is_absent(&e) => protection.absent.push(path),
             Err(e) => return Err(refusal(project, &path, &e)),
         }
     }
     Ok(protection)
+}
+
+/// The folders between the project and `path`, outermost first.
+fn above(path: &Path) -> Vec<&Path> {
+    let mut all: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
+    all.reverse();
+    all
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
+}
+
+/// Only what is not there is no folder; a link, or what can't be looked at, is an error.
+fn is_folder(project: &OwnedFd, path: &Path) -> io::Result<bool> {
+    match beneath::open(project, path, libc::O_PATH | libc::O_DIRECTORY) {
+        Ok(_) => Ok(true),
+        Err(e) if is_absent(&e) => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn refusal(project: &Project, path: &Path, error: &io::Error) -> Problem {
@@ -71,20 +112,25 @@ fn refusal(project: &Project, path: &Path, error: &io::Error) -> Problem {
     Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy)
 }
 
-/// Copies a file or a folder of files; gives the copy's path.
-fn take(project: &OwnedFd, path: &Path, copy: &Path) -> io::Result<PathBuf> {
+/// Copies a file or a folder of files; gives the copy's path, and what was copied.
+fn take(project: &OwnedFd, path: &Path, copy: &Path) -> io::Result<(PathBuf, Identity)> {
     let opened = beneath::open(project, path, libc::O_PATH)?;
-    let mode = nix::sys::stat::fstat(&opened)?.st_mode;
+    let about = nix::sys::stat::fstat(&opened)?;
+    let mode = about.st_mode;
     match mode & libc::S_IFMT {
         libc::S_IFREG => copy_file(project, path, copy, mode)?,
         libc::S_IFDIR => copy_folder(project, path, copy, &mut 0)?,
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a folder")),
     }
-    Ok(copy.to_owned())
+    Ok((copy.to_owned(), (about.st_dev, about.st_ino)))
 }
 
 fn copy_file(folder: impl AsFd, path: &Path, copy: &Path, mode: u32) -> io::Result<()> {
-    let bytes = beneath::read(folder, path, FILE_LIMIT)?;
+    let bytes = beneath::read(&folder, path, FILE_LIMIT)?;
+    // Through another name of the same file, the agent could write what is covered here.
+    if nix::sys::stat::fstat(beneath::open(&folder, path, libc::O_PATH)?)?.st_nlink > 1 {
+        return Err(io::Error::other("it is a hard link: the same file has another name"));
+    }
     let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(mode & 0o755).open(copy)?;
     io::Write::write_all(&mut out, &bytes)
 }
@@ -120,11 +166,15 @@ fn link_target(project: &OwnedFd, folder: &Path, name: &Path) -> io::Result<Path
     Ok(nix::fcntl::readlinkat(folder, name)?.into())
 }
 
+/// The names in a folder, in order; none if there is no such folder.
 fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
-    let folder = beneath::open(project, path, libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let folder = match beneath::open(project, path, libc::O_RDONLY | libc::O_DIRECTORY) {
+        Err(e) if is_absent(&e) => return Ok(Vec::new()),
+        other => other?,
+    };
     let mut names = Vec::new();
     for entry in nix::dir::Dir::from_fd(folder)?.iter() {
-        let name = PathBuf::from(std::ffi::OsStr::new(&*entry?.file_name().to_string_lossy()));
+        let name = PathBuf::from(OsStr::from_bytes(entry?.file_name().to_bytes()));
         if name != Path::new(".") && name != Path::new("..") {
             names.push(name);
         }
@@ -137,29 +187,85 @@ fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Linked worktrees have a configuration of their own, and a file that says where the common one is.
-fn worktrees(project: &OwnedFd) -> Vec<PathBuf> {
+fn worktrees(project: &OwnedFd) -> io::Result<Vec<PathBuf>> {
     let folder = Path::new(".git/worktrees");
-    let all = names(project, folder).unwrap_or_default();
-    all.iter()
-        .flat_map(|name| ["config.worktree", "commondir", "gitdir"].map(|file| folder.join(name).join(file)))
-        .collect()
+    let files = ["config.worktree", "commondir", "gitdir"];
+    Ok(names(project, folder)?.iter().flat_map(|name| files.map(|file| folder.join(name).join(file))).collect())
 }
 
 /// Repositories of submodules lie in `.git/modules`, nested by name; each has a configuration and hooks.
-fn modules(project: &OwnedFd, folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    for name in names(project, folder).unwrap_or_default() {
+fn modules(project: &OwnedFd, folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    let names = names(project, folder)?;
+    let Some(depth) = depth.checked_sub(1) else {
+        return if names.is_empty() { Ok(()) } else { Err(io::Error::other("nested too deeply")) };
+    };
+    for name in names {
         let inner = folder.join(name);
-        if beneath::open(project, &inner, libc::O_PATH | libc::O_DIRECTORY).is_err() {
+        if !is_folder(project, &inner)? {
             continue;
         }
-        if beneath::open(project, &inner.join("HEAD"), libc::O_PATH).is_ok() {
-            paths.extend(["config", "config.worktree", "hooks", "info", "commondir"].map(|file| inner.join(file)));
-            modules(project, &inner.join("modules"), depth, paths);
-        } else {
-            modules(project, &inner, depth, paths);
+        match beneath::open(project, &inner.join("HEAD"), libc::O_PATH) {
+            Ok(_) => {
+                paths.extend(["config", "config.worktree", "hooks", "info", "commondir"].map(|file| inner.join(file)));
+                modules(project, &inner.join("modules"), depth, paths)?;
+            }
+            Err(e) if is_absent(&e) => modules(project, &inner, depth, paths)?,
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
+}
+
+/// Git writes through links in its folder (logs, `FETCH_HEAD`), so none may lead from there into the person's files.
+/// Objects are left out: git never writes an object that is there.
+fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
+    let mut open = vec![folder.to_owned()];
+    let mut seen = 0;
+    while let Some(folder) = open.pop() {
+        let descriptor = match beneath::open(project, &folder, libc::O_RDONLY | libc::O_DIRECTORY) {
+            Err(e) if is_absent(&e) => continue,
+            other => other?,
+        };
+        for entry in nix::dir::Dir::from_fd(descriptor)?.iter() {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            seen += 1;
+            if seen > GIT_LIMIT {
+                return Err(io::Error::other(format!("more than {GIT_LIMIT} entries; try: git gc")));
+            }
+            match entry.file_type() {
+                _ if name == "." || name == ".." || name == "objects" => {}
+                Some(nix::dir::Type::Symlink) => {
+                    return Err(io::Error::other(format!("{} is a link", folder.join(name).display())));
+                }
+                Some(nix::dir::Type::Directory) => open.push(folder.join(name)),
+                Some(_) => {}
+                // A file system that does not tell.
+                None => {
+                    if is_folder(project, &folder.join(name))? {
+                        open.push(folder.join(name));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether git's folder has no link that leads somewhere, for the look at a session's end.
+#[must_use]
+pub fn links_in_git(project: &Project) -> Option<String> {
+    no_links(&project.folder, Path::new(".git")).err().map(|e| e.to_string())
+}
+
+/// The first covered place that is another file now.
+#[must_use]
+pub fn replaced<'a>(project: &Project, present: &'a [(PathBuf, Identity)]) -> Option<&'a PathBuf> {
+    let same = |path: &Path, identity: Identity| {
+        let now = beneath::open(&project.folder, path, libc::O_PATH).ok();
+        now.and_then(|fd| nix::sys::stat::fstat(fd).ok()).is_some_and(|about| (about.st_dev, about.st_ino) == identity)
+    };
+    present.iter().find(|(path, identity)| !same(path, *identity)).map(|(path, _)| path)
 }
 
 /// The first of the absent names that is there now.
@@ -197,7 +303,9 @@ mod tests {
         }
         let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.covered.iter().map(|c| c.path.to_str().unwrap()).collect();
-        assert_eq!(covered, [".git", ".git/config", ".git/hooks", ".git/modules/lib/x/config"]);
+        let modules = [".git/modules", ".git/modules/lib", ".git/modules/lib/x", ".git/modules/lib/x/config"];
+        assert_eq!(covered[..3], [".git", ".git/config", ".git/hooks"]);
+        assert_eq!(covered[3..], modules);
         assert!(protection.covered[0].copy.is_none());
         assert_eq!(
             fs::read_to_string(protection.covered[2].copy.as_ref().unwrap().join("pre-commit")).unwrap(),
@@ -214,6 +322,43 @@ mod tests {
         std::os::unix::fs::symlink("../../keys", dir.path().join("p/.git/hooks")).unwrap();
         let problem = prepare(&project(&dir.path().join("p")), &list(), &dir.path().join("copies")).unwrap_err();
         assert_eq!(problem.code, Code::SESSION_PROTECTED);
+    }
+
+    #[test]
+    fn what_can_not_be_looked_at_is_refused_rather_than_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        let refused = |name: &str| {
+            let problem = prepare(&project(&at("p")), &list(), &at(name)).unwrap_err();
+            assert_eq!(problem.code, Code::SESSION_PROTECTED, "{name}");
+        };
+        fs::create_dir_all(at("p/.git/modules/lib")).unwrap();
+        std::os::unix::fs::symlink("refs/heads/main", at("p/.git/modules/lib/HEAD")).unwrap();
+        refused("a link as a module's HEAD");
+        fs::remove_dir_all(at("p/.git/modules")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", at("p/.git/modules")).unwrap();
+        refused("a link as the folder of modules");
+        fs::remove_file(at("p/.git/modules")).unwrap();
+        fs::create_dir(at("p/.git/logs")).unwrap();
+        std::os::unix::fs::symlink("../../../outside", at("p/.git/logs/HEAD")).unwrap();
+        refused("a log that is a link");
+        fs::remove_dir_all(at("p/.git/logs")).unwrap();
+        fs::write(at("p/plain"), "").unwrap();
+        fs::hard_link(at("p/plain"), at("p/.envrc")).unwrap();
+        refused("a second name of a protected file");
+    }
+
+    #[test]
+    fn a_file_replaced_outside_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("p/.git")).unwrap();
+        fs::write(dir.path().join("p/.git/config"), "a").unwrap();
+        let project = project(&dir.path().join("p"));
+        let protection = prepare(&project, &list(), &dir.path().join("copies")).unwrap();
+        assert_eq!(replaced(&project, &protection.present), None);
+        fs::write(dir.path().join("p/.git/config.lock"), "b").unwrap();
+        fs::rename(dir.path().join("p/.git/config.lock"), dir.path().join("p/.git/config")).unwrap();
+        assert_eq!(replaced(&project, &protection.present), Some(&".git/config".into()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::gateway::Gateway;
 use crate::home::{self, FirstFile};
 use crate::machine::Machine;
 use crate::project::{self, Project};
-use crate::protect::{self, Protection};
+use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::Terminal;
@@ -59,6 +59,8 @@ pub struct Outcome {
     pub code: u8,
     /// What the person should know.
     pub problems: Vec<Problem>,
+    /// Whether Podman ran to its end, and so removed the container.
+    podman_ended_itself: bool,
 }
 
 /// How long Podman may take until the hook calls.
@@ -101,7 +103,6 @@ fn specification(launch: &Launch<'_>, root: &Root, places: Places, id: &str) -> 
 
 /// Runs a session to its end.
 pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
-    process::close_to_others().map_err(|e| io_problem("prctl", &e))?;
     let others = folder::others(launch.machine);
     for id in &others.dead {
         folder::sweep(launch.machine, id, &plan(&launch, id));
@@ -122,15 +123,17 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let spec = specification(&launch, &root(&launch), folder.places.clone(), &id);
     let protection = write_folder(&launch, &folder, &spec)?;
     mount_points(&launch, &spec, &home, &home_path)?;
+    podman::hold_namespaces(launch.machine, &spec);
     let hook_spec = hook_spec(&launch, &spec, &protection, gateway.opened.ranges.clone())?;
     let listener = listen_for_hook(&folder)?;
     let signals = Signals::block()?;
-    let terminal = spec.terminal.then(Terminal::remember).transpose().map_err(|e| io_problem("terminal", &e.into()))?;
+    let terminal = Terminal::remember();
     let live = Live::start(&launch, &spec, gateway, listener, signals)?;
-    let mut watch = Watch { absent: protection.absent, sockets: true };
-    let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref());
+    let mut watch = Watch { absent: protection.absent, present: protection.present, sockets: true };
+    let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     drop(terminal);
-    if !matches!(&outcome, Ok(o) if o.problems.is_empty()) {
+    // Podman that came to its own end has removed it.
+    if !matches!(&outcome, Ok(o) if o.podman_ended_itself) {
         podman::remove(launch.machine, &spec, &spec.name);
     }
     drop(folder);
@@ -179,6 +182,7 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
         )
     })?;
     folder.write(&places.seccomp(), profile.to_string().as_bytes())?;
+    folder.write(&places.empty_file(), b"")?;
     folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
     folder.write(&places.storage_conf(), podman::STORAGE_CONF.as_bytes())?;
     protect::prepare(&launch.project, &launch.policy.protect.read_only, &places.copies())
@@ -263,6 +267,8 @@ fn hook_spec(
     Ok(HookSpec {
         mounts,
         submounts: submounts(spec),
+        masked: sockets(spec),
+        empty_file: spec.places.empty_file(),
         project: launch.project.path.clone(),
         protected: protection.covered.clone(),
         ranges,
@@ -281,6 +287,12 @@ fn submounts(spec: &ContainerSpec) -> Vec<PathBuf> {
             .any(|m| !m.writable && m.source == m.target && point != m.source && point.starts_with(&m.source))
     };
     all.into_iter().map(|m| m.point).filter(|point| below(point)).collect()
+}
+
+/// Host daemons' sockets in what is mounted read-only; those below the project keep a session from starting.
+fn sockets(spec: &ContainerSpec) -> Vec<PathBuf> {
+    let sources = spec.mounts.iter().filter(|m| !m.writable && m.source == m.target);
+    sources.flat_map(|m| project::listening_below(&m.source)).collect()
 }
 
 fn listen_for_hook(folder: &Folder) -> Result<OwnedFd, Problem> {
@@ -331,7 +343,15 @@ struct Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
+        // The hook may wait for a word on this connection, and Podman for the hook.
+        self.hook = Hook::Gone;
         self.kill();
+        let podman = i32::try_from(self.podman.id()).unwrap_or(-1);
+        let mut ended = [PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(END_PATIENCE).unwrap_or(PollTimeout::ZERO);
+        if !matches!(poll(&mut ended, patience), Ok(1..)) {
+            freeze::signal(podman, libc::SIGKILL);
+        }
         let _ = self.podman.wait();
     }
 }
@@ -417,13 +437,19 @@ impl Live {
             return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
         }
         // What appeared in the last moment is found as well.
+        let links = protect::links_in_git(&launch.project).map(|what| {
+            let place = launch.project.path.join(".git").display().to_string();
+            let remedy = format!("remove it before you use git there: find '{place}' -type l");
+            (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
+        });
         if !self.stopped
-            && let Some((_, problem)) = watch.intruder(&launch.project)
+            && let Some((_, problem)) = watch.intruder(&launch.project).or(links)
         {
             self.problems.push(problem);
         }
         let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
-        Ok(Outcome { code, problems: std::mem::take(&mut self.problems) })
+        let podman_ended_itself = status.code().is_some() && !self.stopped;
+        Ok(Outcome { code, problems: std::mem::take(&mut self.problems), podman_ended_itself })
     }
 
     fn wait(&self) -> Result<Event, Problem> {
@@ -519,8 +545,7 @@ impl Live {
     fn person_accepts(&self, terminal: &Terminal, problem: &Problem) -> bool {
         let Some(init) = self.init else { return false };
         let stopped = freeze::stop(init);
-        // Podman reads the same terminal.
-        process::signal(&self.podman_fd, libc::SIGSTOP);
+        self.podman(libc::SIGSTOP);
         let accepted = stopped
             && terminal.interrupt().is_ok_and(|interlude| {
                 eprintln!("rcc: the agent was stopped: {problem}");
@@ -529,35 +554,45 @@ impl Live {
         if accepted {
             freeze::resume(init);
         }
-        process::signal(&self.podman_fd, libc::SIGCONT);
+        self.podman(libc::SIGCONT);
         // The screen is the agent's to draw again.
-        process::signal(&self.podman_fd, libc::SIGWINCH);
+        self.podman(libc::SIGWINCH);
         accepted
+    }
+
+    /// Signals Podman, which reads the terminal in a process of its own below the one that was started.
+    fn podman(&self, signal: i32) {
+        let mut ended = [PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN)];
+        if matches!(poll(&mut ended, PollTimeout::ZERO), Ok(1..)) {
+            return;
+        }
+        freeze::signal(i32::try_from(self.podman.id()).unwrap_or(-1), signal);
     }
 
     /// When the agent has stopped itself, as programs do at Ctrl-Z, the person's shell gets the terminal, and `fg` goes on.
     fn give_way(&self, terminal: &Terminal) {
-        if !self.init.is_some_and(freeze::agent_stopped) {
-            return;
+        let Some(init) = self.init.filter(|init| freeze::agent_stopped(*init)) else { return };
+        // Nothing inside may go on while this process does not watch. What can't be stopped keeps the terminal.
+        if !freeze::stop(init) {
+            return freeze::resume(init);
         }
-        // Podman reads the same terminal, and catches what it can.
-        process::signal(&self.podman_fd, libc::SIGSTOP);
-        let Ok(interlude) = terminal.interrupt() else { return };
-        // The call returns when the job is continued.
-        // SAFETY: kill with numbers; 0 is the own process group.
-        unsafe { libc::kill(0, libc::SIGTSTP) };
-        drop(interlude);
-        process::signal(&self.podman_fd, libc::SIGCONT);
-        if let Some(container) = &self.container {
-            process::signal(container, libc::SIGCONT);
+        self.podman(libc::SIGSTOP);
+        if let Ok(interlude) = terminal.interrupt() {
+            // The call returns when the job is continued.
+            // SAFETY: kill with numbers; 0 is the own process group.
+            unsafe { libc::kill(0, libc::SIGTSTP) };
+            drop(interlude);
         }
-        process::signal(&self.podman_fd, libc::SIGWINCH);
+        self.podman(libc::SIGCONT);
+        freeze::resume(init);
+        self.podman(libc::SIGWINCH);
     }
 
     /// Ends the session for a reason of rcc's own.
     fn stop(&mut self, problem: Problem) {
         self.problems.push(problem);
         self.stopped = true;
+        self.deadline.get_or_insert(Instant::now() + END_PATIENCE);
         self.kill();
     }
 
@@ -567,8 +602,9 @@ impl Live {
             Some(container) => process::kill(container),
             None => process::kill(&self.podman_fd),
         }
-        if self.deadline.is_some_and(|at| Instant::now() > at + END_PATIENCE) {
-            process::kill(&self.podman_fd);
+        // Podman itself may hang on whoever reads its output.
+        if self.deadline.is_some_and(|at| Instant::now() > at) {
+            self.podman(libc::SIGKILL);
         }
     }
 }
@@ -593,6 +629,7 @@ enum Event {
 /// What must not appear in the project unseen.
 struct Watch {
     absent: Vec<PathBuf>,
+    present: Vec<(PathBuf, Identity)>,
     sockets: bool,
 }
 
@@ -614,6 +651,16 @@ impl Watch {
             let problem = Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy);
             return Some((Intruder::Name(path.clone()), problem));
         }
+        if let Some(path) = protect::replaced(project, &self.present) {
+            let place = project.path.join(path);
+            let problem = Problem::new(
+                Code::SESSION_PROTECTED,
+                place.display().to_string(),
+                "a program outside replaced it during the session (git does, when it changes its configuration), and so took its cover away: the agent can write it now",
+                "end the session, look at the file, and start again; change such files between sessions",
+            );
+            return Some((Intruder::Name(path.clone()), problem));
+        }
         let socket = project::listening_below(&project.path).into_iter().next().filter(|_| self.sockets)?;
         let problem = Problem::new(
             Code::PROJECT_SOCKET,
@@ -627,7 +674,10 @@ impl Watch {
     /// The person has seen it.
     fn accept(&mut self, intruder: &Intruder) {
         match intruder {
-            Intruder::Name(path) => self.absent.retain(|absent| absent != path),
+            Intruder::Name(path) => {
+                self.absent.retain(|absent| absent != path);
+                self.present.retain(|(present, _)| present != path);
+            }
             Intruder::Socket => self.sockets = false,
         }
     }

@@ -1,6 +1,6 @@
 //! A launch as a value: what was asked for, and the container that follows from it. Pure.
 
-use crate::machine::{CgroupManager, Machine};
+use crate::machine::Machine;
 use crate::rootfs::{Entry, Root};
 use rcc_policy::{Cpus, Limits, Memory};
 use serde::Serialize;
@@ -70,6 +70,11 @@ impl Places {
     #[must_use]
     pub fn copies(&self) -> PathBuf {
         self.folder.join("copies")
+    }
+    /// A file with nothing in it: Podman's list of mounts, and what covers a socket.
+    #[must_use]
+    pub fn empty_file(&self) -> PathBuf {
+        self.folder.join("empty")
     }
     /// The socket that the hook calls.
     #[must_use]
@@ -254,16 +259,14 @@ fn environment(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
 #[must_use]
 pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
     let places = &spec.places;
-    let manager = match machine.cgroup_manager {
-        CgroupManager::Systemd => "systemd",
-        CgroupManager::Cgroupfs => "cgroupfs",
-    };
     let mut args = storage_arguments(spec);
     let mut add = |name: &str, value: &str| args.push(format!("--{name}={value}").into());
-    add("cgroup-manager", manager);
+    add("cgroup-manager", machine.cgroup_manager.name());
     add("events-backend", "none");
     add("log-level", "error");
     add("hooks-dir", &text(&places.hooks()));
+    // Otherwise /etc/containers/mounts.conf and the distribution's add mounts of their own.
+    add("default-mounts-file", &text(&places.empty_file()));
     args.push("run".into());
     let mut add = |name: &str, value: &str| args.push(format!("--{name}={value}").into());
     add("name", &spec.name);
@@ -274,6 +277,8 @@ pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
         add(name, "false");
     }
     add("tty", if spec.terminal { "true" } else { "false" });
+    // Otherwise Ctrl-P, Ctrl-Q would leave the agent running by itself.
+    add("detach-keys", "");
     // With a terminal, signals come from inside it; Podman would catch even those of job control.
     add("sig-proxy", if spec.terminal { "false" } else { "true" });
     for (name, value) in [

@@ -104,15 +104,26 @@ impl Protect {
     pub const ALWAYS: &[&str] = &[".git/config", ".git/config.worktree", ".git/hooks", ".git/info", "rcc.toml"];
     /// What is read-only besides, where the policy doesn't say: files that programs outside act on unasked.
     pub const DEFAULT: &[&str] = &[
+        ".claude/agents",
+        ".claude/commands",
+        ".claude/hooks",
         ".claude/settings.json",
         ".claude/settings.local.json",
+        ".codex",
+        ".cursor",
+        ".devcontainer",
         ".envrc",
+        ".gemini",
+        ".husky",
         ".idea",
         ".mcp.json",
+        ".mise.toml",
         ".tool-versions",
         ".vscode",
+        ".zed",
         "flake.lock",
         "flake.nix",
+        "mise.local.toml",
         "mise.toml",
         "shell.nix",
     ];

@@ -42,6 +42,10 @@ pub struct HookSpec {
     pub mounts: Vec<MountCheck>,
     /// Mount points of the host's own below the read-only ones; they come along, and are made read-only with them.
     pub submounts: Vec<PathBuf>,
+    /// Unix sockets of host daemons in what is mounted; each is hidden behind the empty file.
+    pub masked: Vec<PathBuf>,
+    /// An empty file of the session's own, outside.
+    pub empty_file: PathBuf,
     /// Where the project is inside; `protected` is looked up below it.
     pub project: PathBuf,
     /// Places in the project that the hook covers, in this order.

@@ -37,6 +37,11 @@ enum Command {
 type Done = Result<u8, Vec<Problem>>;
 
 fn main() -> ExitCode {
+    // A key passes through this process: no other of the same user may read its memory.
+    if let Err(error) = rcc_launch::process::close_to_others() {
+        eprintln!("rcc: prctl: {error}");
+        return ExitCode::from(EXIT_REFUSED);
+    }
     let done = match Arguments::parse().command {
         Command::Claude(args) => commands::claude::run(args),
         Command::Shell(args) => commands::shell::run(&args),

@@ -117,7 +117,8 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             read_only: Vec::new(),
         },
         credentials: Vec::new(),
-        first_files: Vec::new(),
+        // Whatever runs first in a project, its home is ready for the agent.
+        first_files: vec![FirstFile { path: ".claude.json", text: answers(&project_path) }],
         hook_program: hook_program(),
         machine,
         policy,
@@ -235,7 +236,6 @@ fn claude(
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
     ];
     prepared.request.environment.extend(variables.map(|(k, v)| (k.to_owned(), v)));
-    prepared.first_files.push(FirstFile { path: ".claude.json", text: answers(&prepared.project_path) });
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use super::{Failure, Step};
 use crate::mountinfo::{self, Mount};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::stat;
+use nix::sys::stat::fstat;
 use rcc_proto::{HookSpec, MountCheck, Protected};
 use rcc_report::Code;
 use std::ffi::CString;
@@ -14,14 +14,22 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Kinds of file systems that hold nothing of the host, and so may be mounted beside the launcher's list.
-const VIRTUAL: &[&str] = &["proc", "sysfs", "tmpfs", "devtmpfs", "devpts", "mqueue", "cgroup2", "cgroup"];
+/// File systems of the kernel's own, whole, and where the runtime puts them. A folder of the host's that lies on a tmpfs
+/// has the same kind, but not the whole of it.
+const VIRTUAL: &[(&str, &[&str])] = &[
+    ("proc", &["/proc"]),
+    ("sysfs", &["/sys"]),
+    ("cgroup2", &["/sys/fs/cgroup"]),
+    ("tmpfs", &["/dev", "/dev/shm", "/tmp", "/var/tmp", "/sys/fs/cgroup"]),
+    ("devpts", &["/dev/pts"]),
+    ("mqueue", &["/dev/mqueue"]),
+];
+/// Devices that the runtime binds from the host's /dev, each a node of its own.
+const DEVICES: &[&str] = &["null", "zero", "full", "tty", "random", "urandom"];
 /// Files that Podman binds from its own folder of the container; they hold a host name and a marker.
-const PODMANS_OWN: &[&str] = &["/run/.containerenv", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/dev/shm"];
-/// Places where the kernel's own file systems go. A tmpfs of the host's bound elsewhere would look just as virtual.
-const VIRTUAL_PLACES: &[&str] = &["/proc", "/sys", "/dev", "/tmp", "/run", "/var/tmp"];
+const PODMANS_OWN: &[(&str, &str)] = &[("/run/.containerenv", ".containerenv"), ("/etc/hostname", "hostname")];
 
 /// Checks each mount of the container, makes the read-only ones so, and covers the protected places. Runs in a child:
 /// it stays in the container's mount namespace.
@@ -33,13 +41,15 @@ pub(super) fn check_and_cover(pid: i32, root: &Path, spec: &HookSpec) -> Result<
     for mount in mounts.iter().filter_map(|m| inside(root, m)) {
         known(&mount, spec)?;
     }
+    let root = open_folder(root).step("opening the container's root")?;
     for mount in &spec.mounts {
-        same_file(root, mount)?;
+        let place = same_file(&root, mount)?;
+        restrict(&place, mount)?;
     }
-    for mount in &spec.mounts {
-        restrict(&under(root, &mount.target), mount.writable)?;
+    for socket in &spec.masked {
+        mask(&root, socket, &spec.empty_file).step(&socket.display().to_string())?;
     }
-    cover(root, spec)
+    cover(&root, spec)
 }
 
 /// A mount below the container's root, with its place as the agent will see it; the root itself is not one.
@@ -51,31 +61,53 @@ fn inside(root: &Path, mount: &Mount) -> Option<Mount> {
     Some(Mount { point: Path::new("/").join(below), ..mount.clone() })
 }
 
-fn under(root: &Path, target: &Path) -> PathBuf {
-    root.join(target.strip_prefix("/").unwrap_or(target))
+fn below(target: &Path) -> &Path {
+    target.strip_prefix("/").unwrap_or(target)
 }
 
 fn known(mount: &Mount, spec: &HookSpec) -> Result<(), Failure> {
     let point = mount.point.as_path();
     let asked = spec.mounts.iter().any(|m| m.target == point) || spec.submounts.iter().any(|p| p == point);
-    let own = PODMANS_OWN.iter().any(|p| Path::new(p) == point);
-    let kind_is_virtual = VIRTUAL.contains(&mount.kind.as_str());
-    let place_is_virtual = VIRTUAL_PLACES.iter().any(|p| point.starts_with(p));
-    if asked || own || (kind_is_virtual && place_is_virtual) {
+    if asked || is_virtual(mount) || is_device(mount) || is_podmans(mount) {
         return Ok(());
     }
     Err(Failure::new(
         Code::PROJECT_FOREIGN_MOUNT,
         point.display().to_string(),
-        format!("a mount of kind {} that was not asked for", mount.kind),
+        format!("a mount of kind {} ({} of it) that was not asked for", mount.kind, mount.root.display()),
     ))
 }
 
-fn same_file(root: &Path, mount: &MountCheck) -> Result<(), Failure> {
+fn is_virtual(mount: &Mount) -> bool {
+    let place =
+        |(kind, places): &(&str, &[&str])| mount.kind == *kind && places.iter().any(|p| mount.point == Path::new(p));
+    // What a cgroup namespace shows as its root has another name outside of it.
+    let whole = mount.root == Path::new("/") || mount.kind == "cgroup2";
+    // crun masks parts of proc with binds of proc's own folders, and with empty file systems.
+    let of_proc = mount.kind == "proc" && mount.point.starts_with("/proc");
+    let mask = mount.kind == "tmpfs" && ["/proc", "/sys"].iter().any(|p| mount.point.starts_with(p));
+    of_proc || (whole && (mask || VIRTUAL.iter().any(place)))
+}
+
+fn is_device(mount: &Mount) -> bool {
+    let named = |name: &&str| mount.root.ends_with(name) && mount.point == Path::new("/dev").join(name);
+    let masked = mount.root.ends_with("null") && mount.point.starts_with("/proc");
+    matches!(mount.kind.as_str(), "devtmpfs" | "tmpfs") && (masked || DEVICES.iter().any(named))
+}
+
+fn is_podmans(mount: &Mount) -> bool {
+    PODMANS_OWN
+        .iter()
+        .any(|(place, file)| mount.point == Path::new(place) && mount.root.ends_with(Path::new("userdata").join(file)))
+}
+
+/// Opens a mount's place in the container's root, through no link, and compares what is there.
+fn same_file(root: &OwnedFd, mount: &MountCheck) -> Result<OwnedFd, Failure> {
     let subject = mount.target.display().to_string();
-    let found = stat(&under(root, &mount.target)).step(&subject)?;
+    let place = crate::beneath::open(root, below(&mount.target), libc::O_PATH).step(&subject)?;
+    let found = fstat(&place).step(&subject)?;
     if (found.st_dev, found.st_ino) == (mount.device, mount.inode) {
-        return Ok(());
+        return Ok(place);
     }
     Err(Failure::new(
         Code::SESSION_MOUNTS,
@@ -85,17 +117,27 @@ fn same_file(root: &Path, mount: &MountCheck) -> Result<(), Failure> {
 }
 
 /// Nothing mounted from the host runs setuid programs or opens devices; what is read-only is so with all below it.
-fn restrict(path: &Path, writable: bool) -> Result<(), Failure> {
-    let read_only = if writable { 0 } else { libc::MOUNT_ATTR_RDONLY };
+fn restrict(place: &OwnedFd, mount: &MountCheck) -> Result<(), Failure> {
+    let read_only = if mount.writable { 0 } else { libc::MOUNT_ATTR_RDONLY };
     let set = read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    set_attributes(libc::AT_FDCWD, path, libc::AT_RECURSIVE, set).step(&path.display().to_string())
+    set_attributes(place, set).step(&mount.target.display().to_string())
 }
 
-fn cover(root: &Path, spec: &HookSpec) -> Result<(), Failure> {
+/// Puts an empty file over a socket of the host's: connecting needs no right to write, so read-only is no help.
+fn mask(root: &OwnedFd, socket: &Path, empty: &Path) -> io::Result<()> {
+    let target = match crate::beneath::open(root, below(socket), libc::O_PATH) {
+        // It has gone since it was seen.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+        other => other?,
+    };
+    attach(&copy_of(empty)?, &target)
+}
+
+fn cover(root: &OwnedFd, spec: &HookSpec) -> Result<(), Failure> {
     if spec.protected.is_empty() {
         return Ok(());
     }
-    let project = open_folder(&under(root, &spec.project)).step("opening the project")?;
+    let project = crate::beneath::open(root, below(&spec.project), libc::O_PATH).step("opening the project")?;
     for protected in &spec.protected {
         cover_one(&project, protected).step(&protected.path.display().to_string())?;
     }
@@ -105,14 +147,21 @@ fn cover(root: &Path, spec: &HookSpec) -> Result<(), Failure> {
 fn cover_one(project: &OwnedFd, protected: &Protected) -> io::Result<()> {
     let target = crate::beneath::open(project, &protected.path, libc::O_PATH)?;
     let tree = match &protected.copy {
-        Some(copy) => {
-            let tree = open_tree(libc::AT_FDCWD, copy, libc::AT_SYMLINK_NOFOLLOW)?;
-            let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-            set_attributes(tree.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH | libc::AT_RECURSIVE, set)?;
-            tree
-        }
+        Some(copy) => copy_of(copy)?,
         None => open_tree(target.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH)?,
     };
+    attach(&tree, &target)
+}
+
+/// A read-only mount, not yet anywhere, of something in the session's own folder.
+fn copy_of(path: &Path) -> io::Result<OwnedFd> {
+    let tree = open_tree(libc::AT_FDCWD, path, libc::AT_SYMLINK_NOFOLLOW)?;
+    set_attributes(&tree, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
+    Ok(tree)
+}
+
+/// `move_mount(2)`, Linux 5.2.
+fn attach(tree: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both descriptors are open and both paths are empty strings.
     let done = unsafe {
@@ -139,13 +188,13 @@ fn open_tree(folder: RawFd, path: &Path, flags: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).map_err(io::Error::other)?) })
 }
 
-/// `mount_setattr(2)`, Linux 5.12.
-fn set_attributes(folder: RawFd, path: &Path, flags: i32, set: u64) -> io::Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
+/// `mount_setattr(2)`, Linux 5.12: of the mount at this place and all below it.
+fn set_attributes(place: &OwnedFd, set: u64) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    let size = size_of::<libc::mount_attr>();
-    // SAFETY: the path is a C string and the structure has the size that is given with it.
-    let done =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, folder, path.as_ptr(), flags, &raw const attributes, size) };
+    let (size, flags) = (size_of::<libc::mount_attr>(), libc::AT_EMPTY_PATH | libc::AT_RECURSIVE);
+    // SAFETY: the path is an empty string and the structure has the size that is given with it.
+    let done = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, place.as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, size)
+    };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
