@@ -6,7 +6,7 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, ToGateway, VERSION};
 use rcc_report::{Code, Problem};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// How long the gateway may take for an answer, in seconds.
 const PATIENCE: i64 = 15;
@@ -24,8 +24,7 @@ impl Gateway {
         let connection = call().map_err(absent)?;
         genuine(&connection)?;
         setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
-        packet::send(&connection, &ToGateway::Open(open), &[]).map_err(|e| lost(&e))?;
-        let opened = match answer(&connection)? {
+        let opened = match ask(&connection, &ToGateway::Open(open), &[])? {
             FromGateway::Opened(opened) => opened,
             other => return Err(unexpected(&other)),
         };
@@ -34,7 +33,7 @@ impl Gateway {
                 Code::GATEWAY_VERSION,
                 GATEWAY_SOCKET,
                 far.to_string(),
-                "update the older of the two: the gateway by `sudo rcc setup`, this launcher by the way you got it",
+                "update the older of the two, from one checkout",
             )
         })?;
         if opened.session.len() != 16 || !opened.session.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -50,8 +49,7 @@ impl Gateway {
             return Err(Problem::new(Code::SESSION_HOOK, "hook", what, "start the session again"));
         }
         let raw: Vec<_> = sockets.iter().map(AsRawFd::as_raw_fd).collect();
-        packet::send(&self.connection, &ToGateway::Listen, &raw).map_err(|e| lost(&e))?;
-        match answer(&self.connection)? {
+        match ask(&self.connection, &ToGateway::Listen, &raw)? {
             FromGateway::Listening => Ok(()),
             other => Err(unexpected(&other)),
         }
@@ -94,6 +92,18 @@ fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
     ))
 }
 
+/// Says something and hears the answer. A gateway that refuses says so and goes; that it went may be noticed first.
+fn ask(connection: &OwnedFd, message: &ToGateway, fds: &[RawFd]) -> Result<FromGateway, Problem> {
+    let gone = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET));
+    match packet::send(connection, message, fds) {
+        Err(e) if !gone(&e) => Err(lost(&e)),
+        _ => answer(connection).or_else(|problem| {
+            // The first call may have reported only the reset.
+            if problem.code == Code::GATEWAY_LOST { answer(connection) } else { Err(problem) }
+        }),
+    }
+}
+
 fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
     match packet::receive(connection) {
         Ok(Some((FromGateway::Refused { problem }, _))) => Err(problem),
@@ -108,7 +118,7 @@ fn absent(error: nix::Error) -> Problem {
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
         format!("no gateway answers there: {}", error.desc()),
-        "install and start it: sudo rcc setup\nto try rcc without installing anything: cargo xtask demo",
+        "start it as README.md says (by hand)\nto try rcc without installing anything: cargo xtask demo",
     )
 }
 

@@ -40,6 +40,8 @@ pub struct Launch<'a> {
     pub policy: &'a Resolved,
     /// The project, opened.
     pub project: Project,
+    /// Paths below the project that are covered: the policy's, and those that the project asks for.
+    pub protect: Vec<String>,
     /// What was asked for.
     pub request: Request,
     /// Endpoints granted by the person.
@@ -185,7 +187,7 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     folder.write(&places.empty_file(), b"")?;
     folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
     folder.write(&places.storage_conf(), podman::STORAGE_CONF.as_bytes())?;
-    protect::prepare(&launch.project, &launch.policy.protect.read_only, &places.copies())
+    protect::prepare(&launch.project, &launch.protect, &places.copies())
 }
 
 fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {

@@ -4,6 +4,7 @@
 use crate::Done;
 use clap::Args;
 use rcc_launch::agent;
+use rcc_launch::beneath;
 use rcc_launch::home::{self, FirstFile};
 use rcc_launch::key;
 use rcc_launch::machine::{Machine, only_root_writes};
@@ -13,10 +14,11 @@ use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
 use rcc_policy::Resolved;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind};
-use rcc_report::{Code, Problem};
+use rcc_report::{Code, Problem, escaped};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Root's policy.
@@ -73,10 +75,14 @@ pub struct Prepared {
 impl Prepared {
     /// The launch, with the project opened.
     pub fn launch(&self) -> Result<Launch<'_>, Vec<Problem>> {
+        let project = Project::open(&self.project_path, &self.machine).map_err(one)?;
+        let mut covered = self.policy.protect.read_only.clone();
+        covered.extend(asked_for(&project, &self.policy)?);
         Ok(Launch {
+            protect: covered,
             machine: &self.machine,
             policy: &self.policy,
-            project: Project::open(&self.project_path, &self.machine).map_err(one)?,
+            project,
             request: self.request.clone(),
             grants: Vec::new(),
             credentials: Vec::new(),
@@ -84,6 +90,32 @@ impl Prepared {
             hook_program: self.hook_program.clone(),
         })
     }
+}
+
+/// What the project's own rcc.toml wants covered. What else it asks for needs the person's word, which no command takes
+/// yet; it is said, and not granted.
+fn asked_for(project: &Project, policy: &Resolved) -> Result<Vec<String>, Vec<Problem>> {
+    let name = Path::new("rcc.toml");
+    let place = project.path.join(name).display().to_string();
+    let unreadable = |what: String| {
+        one(Problem::new(Code::PROJECT_RCC_TOML, &place, what, "make it a plain file of UTF-8 text, at most 64 KiB"))
+    };
+    let bytes = match beneath::read(&project.folder, name, 64 << 10) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| unreadable(e.to_string()))?,
+    };
+    let text = String::from_utf8(bytes).map_err(|e| unreadable(e.to_string()))?;
+    let request = rcc_policy::parse_project(&text, &place)?;
+    let allowed: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
+    let missing: Vec<String> = request.grants().into_iter().filter(|g| !allowed.contains(g)).collect();
+    if !missing.is_empty() {
+        eprintln!(
+            "rcc: {} asks for {}: not granted; root can allow it in {POLICY_FILE}",
+            escaped(&place),
+            escaped(&missing.join(", "))
+        );
+    }
+    Ok(request.read_only)
 }
 
 fn one(problem: Problem) -> Vec<Problem> {
@@ -147,8 +179,12 @@ impl What {
 fn policy() -> Result<Resolved, Vec<Problem>> {
     let path = Path::new(POLICY_FILE);
     let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
-    let text = fs::read_to_string(path)
-        .map_err(|e| unreadable(e.to_string(), "install rcc on this machine: sudo rcc setup"))?;
+    let text = fs::read_to_string(path).map_err(|e| {
+        unreadable(
+            e.to_string(),
+            "write it as README.md says (by hand); to try rcc without installing anything: cargo xtask demo",
+        )
+    })?;
     only_root_writes(path).map_err(|place| {
         unreadable(
             format!("others than root can write {}", place.display()),
@@ -198,6 +234,10 @@ fn claude(
     arguments: Vec<OsString>,
     purpose: Purpose,
 ) -> Result<(), Vec<Problem>> {
+    let kind = match purpose {
+        Purpose::Start => credential(prepared, key_file)?,
+        Purpose::Look => CredentialKind::ApiKey,
+    };
     let agents = home::data_folder(&prepared.machine.person).join("agents");
     let installed = agent::installed_in(&agents).map_err(one)?;
     let agent = match (installed, purpose) {
@@ -214,16 +254,6 @@ fn claude(
         prepared.request.command.push("--dangerously-skip-permissions".into());
     }
     prepared.request.command.extend(arguments);
-    let kind = if purpose == Purpose::Start {
-        let sources =
-            key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
-        let credential = key::find(&sources).map_err(one)?;
-        let kind = credential.kind;
-        prepared.credentials.push(credential);
-        kind
-    } else {
-        CredentialKind::ApiKey
-    };
     let (name, dummy) = match kind {
         CredentialKind::ApiKey => ("ANTHROPIC_API_KEY", key::DUMMY_API_KEY),
         CredentialKind::OauthToken => ("CLAUDE_CODE_OAUTH_TOKEN", key::DUMMY_OAUTH_TOKEN),
@@ -237,6 +267,30 @@ fn claude(
     ];
     prepared.request.environment.extend(variables.map(|(k, v)| (k.to_owned(), v)));
     Ok(())
+}
+
+/// Finds the key that goes along, and how the agent is to present its dummy. Root's own key file serves a session that
+/// brings none.
+fn credential(prepared: &mut Prepared, key_file: Option<&Path>) -> Result<CredentialKind, Vec<Problem>> {
+    let endpoint = prepared.policy.credentials.iter().find(|c| c.endpoint.as_str() == ANTHROPIC_ENDPOINT);
+    let Some(endpoint) = endpoint else {
+        return Err(one(Problem::new(
+            Code::KEY_MISSING,
+            POLICY_FILE,
+            "the policy has no [credentials.anthropic], so the agent would not reach its model",
+            format!("add it: echo '[credentials.anthropic]' | sudo tee -a {POLICY_FILE}"),
+        )));
+    };
+    let sources = key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
+    match key::find(&sources) {
+        Ok(credential) => {
+            let kind = credential.kind;
+            prepared.credentials.push(credential);
+            Ok(kind)
+        }
+        Err(problem) if problem.code == Code::KEY_MISSING && endpoint.key_file.is_some() => Ok(CredentialKind::ApiKey),
+        Err(problem) => Err(one(problem)),
+    }
 }
 
 /// The agent's dialogs (theme, key, trust, permissions), answered beforehand: the sandbox is the permission.

@@ -92,7 +92,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
             Code::GATEWAY_VERSION,
             "gateway",
             far.to_string(),
-            "run the installed launcher, /usr/local/bin/rcc, or run `sudo rcc setup` of this one",
+            "run the installed launcher, /usr/local/bin/rcc, or install this one's gateway",
         )
     })?;
     let resolved = prepared.policy.resolve(&grants).map_err(policy::first)?;
