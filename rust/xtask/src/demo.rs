@@ -1,7 +1,8 @@
 //! `cargo xtask demo`: the main job on a fresh machine, by one command: install what is missing, build, and watch the
 //! real Claude Code work in a sample project while everything outside it and its policy is out of reach.
 //!
-//! It runs in a world: a private mount, process and network namespace with a small internet of its own, where an
+//! With a key in the environment and the network there, the model is the real one; otherwise a scripted one of this
+//! repository's plays its side. It runs in a world: a private mount, process and network namespace with a small internet of its own (with the real model, the machine's network), where an
 //! ordinary user, root's policy and the gateway's system user are made. Nothing of it is left on the machine.
 
 use crate::product::{self, AGENTS, BINARIES};
@@ -9,7 +10,9 @@ use crate::steps::{Steps, side_by_side};
 use crate::workspace::Workspace;
 use crate::{agent, prerequisites};
 use anyhow::{Result, ensure};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::process::Command;
+use std::time::Duration;
 use xshell::cmd;
 
 /// Watch the real Claude Code work in a project while all else is out of its reach.
@@ -52,8 +55,22 @@ fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
         format!("{BINARIES}={}", workspace.release().display()),
         format!("{AGENTS}={}", workspace.agents().display()),
     ]);
-    command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--"]).arg(programs.join("rcc-demo"));
+    command.arg(programs.join("rcc-world")).args(["run", "--user", "dev"]);
+    if the_real_model_is_there() {
+        command.arg("--machine-network");
+    }
+    command.arg("--").arg(programs.join("rcc-demo"));
     steps.foreground("demo", command)
+}
+
+/// Where a key for the real model can be.
+const KEYS: [&str; 2] = ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
+
+/// A key, and the network. The network is only asked where there is a key.
+fn the_real_model_is_there() -> bool {
+    let key = KEYS.iter().any(|name| std::env::var_os(name).is_some_and(|key| !key.is_empty()));
+    let reached = |address| TcpStream::connect_timeout(&address, Duration::from_secs(3)).is_ok();
+    key && ("api.anthropic.com", 443).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(reached))
 }
 
 /// Only root can make a world.
@@ -62,6 +79,6 @@ fn as_root() -> Command {
         return Command::new("/usr/bin/env");
     }
     let mut command = Command::new("sudo");
-    command.args(["--", "/usr/bin/env"]);
+    command.args([&format!("--preserve-env={}", KEYS.join(",")), "--", "/usr/bin/env"]);
     command
 }

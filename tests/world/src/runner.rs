@@ -37,6 +37,7 @@ pub const FAILED: u8 = 125;
 
 /// What is asked of a world.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, by itself")]
 pub struct Options {
     /// Where the world's logs are copied at the end.
     pub keep_log: Option<PathBuf>,
