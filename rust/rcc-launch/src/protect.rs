@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Bytes that a protected file may have; a longer one is no configuration.
 const FILE_LIMIT: u64 = 4 << 20;
@@ -51,6 +51,7 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
         no_links(&project.folder, git).map_err(wrong(git))?;
         // A `commondir` file would make git read another folder's configuration.
         paths.push(git.join("commondir"));
+        paths.extend(named_by_config(&project.folder, &project.path).map_err(wrong(&git.join("config")))?);
         paths.extend(worktrees(&project.folder).map_err(wrong(&git.join("worktrees")))?);
         modules(&project.folder, &git.join("modules"), DEPTH, &mut paths).map_err(wrong(&git.join("modules")))?;
     } else {
@@ -184,6 +185,69 @@ fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Keys of git's configuration whose value names a program, a folder of programs or more configuration (git-config(1)),
+/// in lower case and without their section.
+const ACTED_ON: &[&str] = &[
+    "attributesfile",
+    "clean",
+    "cmd",
+    "driver",
+    "editor",
+    "external",
+    "fsmonitor",
+    "helper",
+    "hookspath",
+    "pager",
+    "path",
+    "process",
+    "program",
+    "smudge",
+    "sshcommand",
+    "textconv",
+];
+
+/// Files and folders of the project that its git configuration names to be run or read: the configuration is covered, so
+/// what it leads to has to be as well. Relative names count from the project and from `.git`, as git has both.
+fn named_by_config(project: &OwnedFd, place: &Path) -> io::Result<Vec<PathBuf>> {
+    let bytes = match beneath::read(project, Path::new(".git/config"), FILE_LIMIT) {
+        Err(e) if is_absent(&e) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let acted_on = |line: &str| {
+        let (key, value) = line.split_once('=')?;
+        ACTED_ON.contains(&key.trim().to_lowercase().as_str()).then(|| value.to_owned())
+    };
+    let mut paths = Vec::new();
+    for value in text.lines().filter_map(acted_on) {
+        for word in value.split_whitespace() {
+            let word = Path::new(word.trim_matches(|c| matches!(c, '"' | '\'' | '!' | ';')));
+            for base in ["", ".git"] {
+                let named = word
+                    .strip_prefix(place)
+                    .map_or_else(|_| normal(&Path::new(base).join(word)), |w| Some(w.to_owned()));
+                let there = |path: &PathBuf| beneath::open(project, path, libc::O_PATH).is_ok();
+                paths.extend(named.filter(|path| !path.as_os_str().is_empty() && there(path)));
+            }
+        }
+    }
+    Ok(paths)
+}
+
+/// A relative path with its `.` and `..` worked out; None if it leads out of the project.
+fn normal(path: &Path) -> Option<PathBuf> {
+    let mut normal = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => normal.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if normal.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(normal)
 }
 
 /// Linked worktrees have a configuration of their own, and a file that says where the common one is.
@@ -346,6 +410,22 @@ mod tests {
         fs::write(at("p/plain"), "").unwrap();
         fs::hard_link(at("p/plain"), at("p/.envrc")).unwrap();
         refused("a second name of a protected file");
+    }
+
+    #[test]
+    fn what_git_is_told_to_run_or_read_is_covered() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        fs::create_dir_all(at("p/.git")).unwrap();
+        fs::create_dir_all(at("p/my-hooks")).unwrap();
+        for file in ["p/.gitconfig", "p/tool", "p/main"] {
+            fs::write(at(file), "").unwrap();
+        }
+        let config = "[core]\n\thooksPath = my-hooks\n\tfsmonitor = \"./tool --watch\"\n[include]\n\tpath = ../.gitconfig\n[branch \"main\"]\n\tmerge = main\n";
+        fs::write(at("p/.git/config"), config).unwrap();
+        let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
+        let covered: Vec<_> = protection.present.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "tool"]);
     }
 
     #[test]

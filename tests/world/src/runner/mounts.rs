@@ -56,7 +56,8 @@ impl Kept {
 /// Replaces what is to be replaced. `exposed` stays as it is.
 pub fn replace(exposed: &[PathBuf], private_tmp: bool, machine_network: bool) -> Result<()> {
     // It may be a link into /run, which is about to be covered.
-    let resolv_conf = if machine_network { fs::read("/etc/resolv.conf")? } else { format!("nameserver {ROUTER4}\n").into() };
+    let resolv_conf =
+        if machine_network { fs::read("/etc/resolv.conf")? } else { format!("nameserver {ROUTER4}\n").into() };
     mount(none(), "/", none(), MsFlags::MS_REC | MsFlags::MS_PRIVATE, none())?;
     let exposed: Vec<PathBuf> = exposed.iter().filter_map(|p| p.canonicalize().ok()).collect();
     let hardened = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
