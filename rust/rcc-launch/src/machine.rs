@@ -62,6 +62,9 @@ pub struct Machine {
 /// Where a program is looked for, in this order: the distribution's, NixOS's wrappers and system profile. Never PATH.
 const PROGRAM_FOLDERS: &[&str] = &["/usr/bin", "/usr/sbin", "/run/wrappers/bin", "/run/current-system/sw/bin"];
 
+/// Where distributions have conmon, beside [`PROGRAM_FOLDERS`].
+const CONMON: &[&str] = &["/usr/libexec/podman/conmon", "/usr/lib/podman/conmon"];
+
 impl Machine {
     /// Looks at the machine.
     pub fn probe() -> Result<Self, Problem> {
@@ -69,8 +72,12 @@ impl Machine {
         subordinate_ids(&person, "/etc/subuid")?;
         subordinate_ids(&person, "/etc/subgid")?;
         let podman = program("podman")?;
-        for helper in ["newuidmap", "newgidmap"] {
+        for helper in ["crun", "newuidmap", "newgidmap"] {
             program(helper)?;
+        }
+        // Podman finds it by itself, in folders that differ between distributions.
+        if !CONMON.iter().any(|path| Path::new(path).exists()) {
+            program("conmon")?;
         }
         let runtime_dir = runtime_dir(&person)?;
         let systemd = runtime_dir.join("systemd/private").exists();

@@ -6,11 +6,13 @@
 mod agent;
 mod check;
 mod demo;
+mod mounts;
 mod prerequisites;
 mod product;
 mod steps;
 mod test;
 mod tools;
+mod trees;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +35,8 @@ enum Command {
     Check(check::Args),
     /// Install the distribution's packages that running, testing or measuring rcc needs.
     Prerequisites(prerequisites::Args),
+    /// Show rcc on other releases of Debian, in clean trees.
+    Trees(trees::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prerequisites(args) => prerequisites::run(&args),
+        Command::Trees(args) => trees::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

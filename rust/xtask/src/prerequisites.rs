@@ -23,6 +23,8 @@ pub enum Purpose {
     Bench,
     /// Trees of other releases.
     Trees,
+    /// What programmers have, for showing that it works in a session.
+    Toolchains,
 }
 
 /// What the demo needs.
@@ -87,6 +89,15 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Bench, "hyperfine", "hyperfine"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
+    program(Purpose::Toolchains, "java", "default-jre-headless"),
+    // The whole of Perl; `perl` itself is there without.
+    program(Purpose::Toolchains, "corelist", "perl"),
+    program(Purpose::Toolchains, "awk", "mawk"),
+    program(Purpose::Toolchains, "tput", "ncurses-bin"),
+    program(Purpose::Toolchains, "fc-list", "fontconfig"),
+    file(Purpose::Toolchains, "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
+    file(Purpose::Toolchains, "/usr/share/zoneinfo/Asia/Tokyo", "tzdata"),
+    file(Purpose::Toolchains, "/usr/share/i18n/locales/de_DE", "locales"),
 ];
 
 /// Install the distribution's packages that running, testing or measuring rcc needs.

@@ -5,7 +5,7 @@
 //! real agent, which is a download. Then the tests run alone, with everything built beforehand.
 
 use crate::{
-    agent, check, prerequisites,
+    agent, check, mounts, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools,
@@ -99,27 +99,8 @@ impl Scratch {
     /// Removes the folder with all that killed tests left in it. A mount that was left is a failed test; it is never
     /// descended into, since what is mounted may be anything of this machine's.
     fn remove(&self) -> Result<()> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").context("can't read the mounts")?;
-        let mounts = mounts_below(&mounts, &self.path);
+        let mounts = mounts::below(&self.path)?;
         ensure!(mounts.is_empty(), "tests left mounts: {}", mounts.join(", "));
         fs::remove_dir_all(&self.path).with_context(|| format!("can't remove {}", self.path.display()))
-    }
-}
-
-/// The mount points at or below the folder. The folder's own path has no character that mountinfo escapes.
-fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<String> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points.filter(|point| Path::new(point).starts_with(folder)).map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_in_the_scratch_folder_is_seen() {
-        let text =
-            "36 35 98:0 / /tmp/rcc-test-a/x rw - ext4 /dev/a rw\n37 35 98:0 / /tmp/rcc-test-ab rw - ext4 /dev/a rw\n";
-        assert_eq!(mounts_below(text, Path::new("/tmp/rcc-test-a")), ["/tmp/rcc-test-a/x"]);
     }
 }

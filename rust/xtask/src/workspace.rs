@@ -43,6 +43,11 @@ impl Workspace {
         self.target.join(&self.triple).join("release")
     }
 
+    /// Where [`crate::product::build_rig`] puts static programs.
+    pub fn rig(&self) -> PathBuf {
+        self.target.join(&self.triple).join("debug")
+    }
+
     /// Where real agents are kept for tests.
     pub fn agents(&self) -> PathBuf {
         self.target.join("agents")

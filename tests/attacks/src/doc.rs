@@ -22,6 +22,7 @@ pub fn render() -> String {
                 writeln!(out, "| {} | {} | {} | {} |", attack.id, attack.what, denied(attack), control(attack));
         }
     }
+    out.push_str(FOOT);
     out
 }
 
@@ -55,4 +56,24 @@ succeed: an attempt that can't succeed anywhere proves nothing, and fails the te
 The commands are in `tests/attacks/src/table`. This file is made from them and checked against them:
 `RCC_UPDATE_DOCS=1 cargo test -p rcc-attacks doc` writes it anew.
 
+";
+
+const FOOT: &str = "
+## The key
+
+With the real agent at work under a key, every byte that the session can read is searched for any part of it: files, the
+environment, arguments and memory of every process, /proc, /sys. Outside, the same search goes through the session's
+folder, the agent's home, the gateway's log, and the memory of every process; the worker that serves the session is the
+one place. Killed so that it would leave a core dump, neither worker nor launcher leaves one. A part of a key that is
+planted (in a file, an environment, a memory) is found by the same search.
+
+## What is not stood
+
+- A program outside that listens on a Unix socket in the project would take the agent for the person; rcc refuses such a
+  project (RCC-206), at the start and later. It knows the socket by the name that the program gave it: one bound by a
+  relative name, by a hard link, or in another network namespace (a container's) is not seen, and answers. A test shows
+  it, so that this line goes when it is no longer so.
+- What an allowed host does with what it is sent; for a wildcard, the labels of the names that are connected to are sent.
+- Paths of the host are seen in /proc/self/mountinfo, and the kernel's version, command line and load in /proc, as in
+  every container.
 ";

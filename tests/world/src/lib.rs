@@ -2,7 +2,7 @@
 //!
 //! A *world* is a host with a LAN, and behind it everybody else: resolvers, web and ssh servers with certificates, a
 //! metadata service, the model's API. [`map`] is its table of names and addresses. `rcc-world run -- CMD` makes one around
-//! a command; [`World`] is what the command sees of it; [`inside`] runs a test in a world of its own.
+//! a command; [`World`] is what the command sees of it; [`fn@inside`] runs a test in a world of its own.
 //!
 //! ```no_run
 //! // as the whole body of a #[test]; the test program is started again, as root, within `rcc-world run`

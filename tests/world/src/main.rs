@@ -38,6 +38,7 @@ enum Sub {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line, by itself")]
 struct RunArgs {
     /// Copy the world's logs there at the end
     #[arg(long, value_name = "DIR")]

@@ -68,6 +68,14 @@ pub const ATTACKS: &[Attack] = &[
         "each(lambda a: tcp(a, 443), '198.18.77.77', '198.19.255.254')",
         Errno("ECONNRESET"),
     ),
+    Attack {
+        id: "G19",
+        what: "the port that connections are redirected to, dialled itself",
+        command: "once(lambda: tcp('127.0.0.1', 47080))",
+        trace: Wire,
+        control: Control::None("that port is a session's own"),
+        denied: Errno("ECONNRESET"),
+    },
     wire(
         "G12",
         "the model's API for something else: uploading a file",

@@ -66,3 +66,20 @@ fn a_hole_and_an_attempt_without_a_control_are_seen() {
         Ok(())
     });
 }
+
+/// A known limit, as docs/attacks.md says it. When this fails because rcc sees such a socket, it has done its work: the
+/// limit and this test are to go.
+#[test]
+fn a_socket_in_the_project_by_a_relative_name_is_not_seen() {
+    inside_with(WORLD, |world| {
+        let rig = Rig::start(world, ALLOWED, "")?;
+        std::env::set_current_dir(&rig.project)?;
+        let daemon = std::os::unix::net::UnixListener::bind("daemon.sock")?;
+        std::os::unix::fs::chown("daemon.sock", Some(rig.user.id), Some(rig.user.id))?;
+        daemon.set_nonblocking(true)?;
+        let script = "import socket; socket.socket(socket.AF_UNIX).connect('daemon.sock')";
+        let (_, results) = rig.agent(&[&format!("python3 -c \"{script}\" && echo answered")])?;
+        assert_eq!((results[0].trim(), daemon.accept().is_ok()), ("answered", true));
+        Ok(())
+    });
+}
