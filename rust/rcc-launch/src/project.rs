@@ -248,8 +248,11 @@ pub fn listening_below(path: &Path) -> Vec<PathBuf> {
     let mut below: Vec<PathBuf> = lines
         .filter_map(|line| {
             // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces.
-            let at = line.iter().position(|b| *b == b'/')?;
-            let named = PathBuf::from(std::ffi::OsStr::from_bytes(&line[at..]));
+            let named = PathBuf::from(std::ffi::OsStr::from_bytes(after_fields(line, 7)?));
+            // An abstract name begins with `@`.
+            if !named.is_absolute() {
+                return None;
+            }
             // A daemon may have bound it through a link.
             let real = named.parent().and_then(|folder| fs::canonicalize(folder).ok());
             Some(real.and_then(|folder| Some(folder.join(named.file_name()?))).unwrap_or(named))
@@ -259,6 +262,15 @@ pub fn listening_below(path: &Path) -> Vec<PathBuf> {
     below.sort();
     below.dedup();
     below
+}
+
+/// What stands behind the first `count` fields of a line, which any number of spaces divide.
+fn after_fields(mut line: &[u8], count: usize) -> Option<&[u8]> {
+    for _ in 0..count {
+        line = line.trim_ascii_start();
+        line = &line[line.iter().position(|b| *b == b' ')?..];
+    }
+    line.strip_prefix(b" ")
 }
 
 /// Whether two projects may not be live at once: one lies within the other.

@@ -84,7 +84,7 @@ break'
             rmdir .ssh; ln -s dotfiles/ssh .ssh; ln -s dotfiles/bashrc .bashrc; echo >dotfiles/bashrc
             ln -s ~/dotfiles ~/innocent; ln -s /etc ~/project/etc; echo >file",
         )?;
-        root("mkdir -p /srv/theirs; chmod 777 /srv/theirs")?;
+        root("mkdir -p /var/lib/theirs; chmod 777 /var/lib/theirs")?;
         let before = Traces::after_first_session(&rig)?;
         let home = rig.user.home.clone();
         let mut said = String::new();
@@ -105,7 +105,7 @@ break'
             (home.join(".local/share/rcc/homes"), "RCC-201"),
             (home.join(".local/share/rcc"), "RCC-201"),
             (rig.user.runtime_dir.clone(), "RCC-201"),
-            ("/srv/theirs".into(), "RCC-202"),
+            ("/var/lib/theirs".into(), "RCC-202"),
             (home.join("not-there"), "RCC-202"),
             (home.join("file"), "RCC-202"),
             (home.join("line\nbreak"), "RCC-203"),
@@ -393,8 +393,8 @@ fn sockets_of_others_below_the_project() {
             "/home/dev/project/x",
         )
         .and_then(|a| UnixListener::bind_addr(&a))?;
-        root("mkdir -p /srv/home/dev/project")?;
-        let elsewhere = UnixListener::bind("/srv/home/dev/project/x")?;
+        root("mkdir -p /run/elsewhere/home/dev/project")?;
+        let elsewhere = UnixListener::bind("/run/elsewhere/home/dev/project/x")?;
         assert_eq!(inside(&rig, "echo fine")?, "fine\n");
         drop((name, elsewhere));
         // The agent's own are its own.
