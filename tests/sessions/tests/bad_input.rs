@@ -94,7 +94,7 @@ break'
             ("/".into(), "RCC-201"),
             ("/tmp".into(), "RCC-201"),
             ("/usr/src".into(), "RCC-201"),
-            ("/proc/self".into(), "RCC-201"),
+            ("/proc/sys".into(), "RCC-201"),
             (home.join(".config"), "RCC-201"),
             (home.join(".config/nvim"), "RCC-201"),
             (home.join(".ssh"), "RCC-201"),
