@@ -74,7 +74,7 @@ fn the_real_model_is_there() -> bool {
 }
 
 /// Only root can make a world.
-fn as_root() -> Command {
+pub fn as_root() -> Command {
     if nix::unistd::geteuid().is_root() {
         return Command::new("/usr/bin/env");
     }

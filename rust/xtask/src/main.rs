@@ -4,6 +4,7 @@
 //! outside the checkout's target folder, the distribution's package database and temporary folders of its own.
 
 mod agent;
+mod bench;
 mod check;
 mod demo;
 mod mounts;
@@ -35,6 +36,8 @@ enum Command {
     Check(check::Args),
     /// Install the distribution's packages that running, testing or measuring rcc needs.
     Prerequisites(prerequisites::Args),
+    /// Measure rcc beside what a user would run without it, as ratios.
+    Bench(bench::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
     /// Put the real agent into a folder, for tests.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Prerequisites(args) => prerequisites::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Trees(args) => trees::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
