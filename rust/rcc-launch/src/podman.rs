@@ -72,6 +72,21 @@ fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
         .status();
 }
 
+/// Takes away what the runtime itself keeps of a container: when conmon was killed, Podman no longer asks for it.
+pub fn forget(machine: &Machine, id: &str) {
+    let Ok(runtime) = crate::machine::program("crun") else { return };
+    let _ = Command::new(runtime)
+        .arg(format!("--root={}", machine.runtime_dir.join("crun").display()))
+        .args(["delete", "--force", id])
+        .env_clear()
+        .env("XDG_RUNTIME_DIR", &machine.runtime_dir)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
 /// Removes a container that may be left; there is nobody to tell if it was not.
 pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str) {
     quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);

@@ -63,12 +63,15 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// Whether Podman ran to its end, and so removed the container.
     podman_ended_itself: bool,
+    container_id: Option<String>,
 }
 
 /// How long Podman may take until the hook calls.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the agent may take to end after SIGTERM.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long Podman may take to end after conmon.
+const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
 /// How often absent protected names are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// Inotify's share of a session; the kernel's defaults for a whole user are 128 and about a million.
@@ -137,6 +140,9 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     // Podman that came to its own end has removed it.
     if !matches!(&outcome, Ok(o) if o.podman_ended_itself) {
         podman::remove(launch.machine, &spec, &spec.name);
+        if let Some(id) = outcome.as_ref().ok().and_then(|o| o.container_id.as_deref()) {
+            podman::forget(launch.machine, id);
+        }
     }
     drop(folder);
     outcome
@@ -335,6 +341,10 @@ struct Live {
     container: Option<OwnedFd>,
     /// The number of the container's first process; `container` is the same one.
     init: Option<i32>,
+    /// The runtime's name for the container.
+    container_id: Option<String>,
+    /// conmon, which Podman leaves with the container; without it Podman would wait for ever.
+    monitor: Monitor,
     /// Set once the hook was told to let the agent start.
     running: bool,
     /// When the agent must have ended by, after SIGTERM.
@@ -381,6 +391,8 @@ impl Live {
             hook: Hook::Awaited(listener),
             container: None,
             init: None,
+            container_id: None,
+            monitor: Monitor::Unknown,
             running: false,
             deadline: None,
             problems: Vec::new(),
@@ -408,6 +420,11 @@ impl Live {
                     self.stop(problem);
                 }
                 Event::Signal => self.pass_signal(),
+                Event::MonitorEnded => {
+                    // It ends with the container, a moment before Podman does; alone it does not.
+                    self.monitor = Monitor::Gone;
+                    self.deadline.get_or_insert(Instant::now() + MONITOR_PATIENCE);
+                }
                 Event::Tick => {}
             }
             if !self.running && started.elapsed() > START_PATIENCE {
@@ -423,6 +440,7 @@ impl Live {
             }
             if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
+                self.find_monitor();
                 if let Some((intruder, problem)) = watch.intruder(&launch.project) {
                     match terminal {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
@@ -451,7 +469,12 @@ impl Live {
         }
         let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
         let podman_ended_itself = status.code().is_some() && !self.stopped;
-        Ok(Outcome { code, problems: std::mem::take(&mut self.problems), podman_ended_itself })
+        Ok(Outcome {
+            code,
+            problems: std::mem::take(&mut self.problems),
+            podman_ended_itself,
+            container_id: self.container_id.take(),
+        })
     }
 
     fn wait(&self) -> Result<Event, Problem> {
@@ -460,6 +483,9 @@ impl Live {
             Hook::Awaited(listener) => sources.push((listener.as_fd(), Event::HookCalls)),
             Hook::Connected(connection) => sources.push((connection.as_fd(), Event::HookSpeaks)),
             Hook::Gone => {}
+        }
+        if let Monitor::Known(monitor) = &self.monitor {
+            sources.push((monitor.as_fd(), Event::MonitorEnded));
         }
         // After its farewell the gateway's connection stays readable; it has been heard.
         if !self.stopped {
@@ -473,6 +499,19 @@ impl Live {
         }
         let ready = fds.iter().position(|fd| fd.revents().is_some_and(|r| !r.is_empty()));
         Ok(ready.map_or(Event::Tick, |i| sources[i].1))
+    }
+
+    /// The runtime makes the container below conmon and then ends, so conmon becomes its parent only after the start.
+    fn find_monitor(&mut self) {
+        if !matches!(self.monitor, Monitor::Unknown) {
+            return;
+        }
+        let parent = self.init.and_then(freeze::parent).filter(|parent| *parent > 1);
+        let named =
+            |parent: &i32| fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|name| name.trim() == "conmon");
+        if let Some(monitor) = parent.filter(named).and_then(|parent| process::pidfd(parent).ok()) {
+            self.monitor = Monitor::Known(monitor);
+        }
     }
 
     fn accept_hook(&mut self) -> Result<(), Problem> {
@@ -491,8 +530,9 @@ impl Live {
     fn hear_hook(&mut self, launch: &Launch<'_>, spec: &HookSpec) -> Result<(), Problem> {
         let Hook::Connected(connection) = &self.hook else { return Ok(()) };
         match packet::receive::<FromHook>(connection) {
-            Ok(Some((FromHook::Hello { pid }, _))) => {
+            Ok(Some((FromHook::Hello { pid, id }, _))) => {
                 self.init = Some(pid);
+                self.container_id = Some(id);
                 self.container = Some(process::pidfd(pid).map_err(|e| io_problem("the container's process", &e))?);
                 packet::send(connection, &ToHook::Spec(spec.clone()), &[]).map_err(|e| io_problem("hook", &e))
             }
@@ -618,8 +658,16 @@ enum Hook {
     Gone,
 }
 
+/// What is known of conmon.
+enum Monitor {
+    Unknown,
+    Known(OwnedFd),
+    Gone,
+}
+
 #[derive(Clone, Copy)]
 enum Event {
+    MonitorEnded,
     PodmanEnded,
     HookCalls,
     HookSpeaks,

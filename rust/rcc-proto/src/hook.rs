@@ -12,6 +12,8 @@ pub enum FromHook {
     Hello {
         /// The process that the runtime named.
         pid: i32,
+        /// The runtime's name for the container.
+        id: String,
     },
     /// The walls stand; the listening sockets go with this packet.
     Sockets {

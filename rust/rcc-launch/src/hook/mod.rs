@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 /// What the runtime says of the container (OCI runtime specification, "State").
 #[derive(Deserialize)]
 struct State {
+    id: String,
     pid: i32,
     bundle: PathBuf,
 }
@@ -93,7 +94,8 @@ fn build(connection: &OwnedFd) -> Result<(), Failure> {
     let state = state()?;
     let root = root_of(&state)?;
     let pidfd = watchdog::pidfd(state.pid).step("pidfd_open of the container")?;
-    packet::send(connection, &FromHook::Hello { pid: state.pid }, &[]).step("telling the launcher")?;
+    packet::send(connection, &FromHook::Hello { pid: state.pid, id: state.id.clone() }, &[])
+        .step("telling the launcher")?;
     let spec = spec_from(connection)?;
     in_child(|| userns::limit(state.pid, &spec))?;
     in_child(|| mounts::check_and_cover(state.pid, &root, &spec))?;

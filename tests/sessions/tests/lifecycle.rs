@@ -1,0 +1,128 @@
+//! How sessions end: by themselves, by signals, side by side, and by `kill -9` of any part.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use rcc_rig::{Rig, make_folder, shown};
+use rcc_sessions::{Live, Part, SETUP, Traces, inside};
+use rcc_world::inside_with;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How long a part may take to follow another into its end, on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn exit_codes_are_the_programs_own() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        for (script, code) in [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+            let output = rig.inside(script)?;
+            ensure!(output.status.code() == Some(code), "{script}: {}", shown(&output));
+        }
+        for (program, code) in [("/not/there", 127), ("/etc/passwd", 126)] {
+            let output = rig.rcc(["run", "--", program]).output()?;
+            ensure!(output.status.code() == Some(code), "{program}: {}", shown(&output));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn bytes_pass_through_unchanged() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        let mut child = rig.rcc(["run", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("no pipe")?;
+        let sent = bytes.clone();
+        let writer = std::thread::spawn(move || stdin.write_all(&sent));
+        let output = child.wait_with_output()?;
+        writer.join().expect("the writer does not panic")?;
+        ensure!(output.status.success() && output.stdout == bytes, "{} bytes came back", output.stdout.len());
+        Ok(())
+    });
+}
+
+#[test]
+fn signals_end_a_session() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+            // Bash waits for its child before it heeds a signal; `exec` leaves one program alone.
+            let mut live = Live::start(&rig, "exec python3 -c 'import time; time.sleep(1000)'")?;
+            live.signal(signal)?;
+            let (status, said) = live.end().with_context(|| signal.to_string())?;
+            ensure!(!status.success(), "{signal}: {status} {said}");
+            live.is_dead_within(PATIENCE)?;
+        }
+        before.nothing_more(&rig)
+    });
+}
+
+#[test]
+fn many_sessions_side_by_side() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        let other = rig.user.home.join("another");
+        make_folder(&other, &rig.user)?;
+        let mut all = Vec::new();
+        for i in 0..6 {
+            let project = if i % 2 == 0 { &rig.project } else { &other };
+            all.push(Live::start_in(&rig, project, "read line; echo \"got $line\"")?);
+        }
+        for (i, live) in all.iter_mut().enumerate() {
+            writeln!(live.stdin.take().context("no stdin")?, "{i}")?;
+            ensure!(live.line()? == format!("got {i}"), "session {i} got another's line");
+            let (status, said) = live.end()?;
+            ensure!(status.success(), "{status} {said}");
+        }
+        drop(all);
+        std::fs::remove_dir_all(rig.user.home.join(".local/share/rcc/homes")).ok();
+        before.nothing_more(&rig)
+    });
+}
+
+#[test]
+fn a_kill_of_any_part_leaves_nothing_after_the_next_start() {
+    inside_with(SETUP, |world| {
+        let mut rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        for part in [
+            Part::Launcher,
+            Part::Podman,
+            Part::Conmon,
+            Part::Init,
+            Part::Agent,
+            Part::Watchdog,
+            Part::Worker,
+            Part::Supervisor,
+        ] {
+            killed(&mut rig, part).with_context(|| format!("{part:?} was killed"))?;
+            inside(&rig, "true").with_context(|| format!("the start after {part:?} was killed"))?;
+            if part != Part::Supervisor {
+                before.nothing_more(&rig).with_context(|| format!("after {part:?} was killed"))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Kills one part of a session under way; the agent must not outlive it, and rcc must end.
+fn killed(rig: &mut Rig<'_>, part: Part) -> Result<()> {
+    let mut live = Live::idle(rig)?;
+    live.kill(part)?;
+    live.is_dead_within(PATIENCE)?;
+    let (status, said) = live.end()?;
+    ensure!(!status.success(), "rcc ended with {status}: {said}");
+    if matches!(part, Part::Worker | Part::Supervisor) {
+        ensure!(status.code() == Some(124) && said.contains("RCC-406"), "{status}: {said}");
+    }
+    if part == Part::Supervisor {
+        rig.kill_gateway()?;
+        rig.start_gateway()?;
+    }
+    Ok(())
+}
