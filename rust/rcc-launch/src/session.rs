@@ -440,7 +440,6 @@ impl Live {
             }
             if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
-                self.find_monitor();
                 if let Some((intruder, problem)) = watch.intruder(&launch.project) {
                     match terminal {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
@@ -501,19 +500,6 @@ impl Live {
         Ok(ready.map_or(Event::Tick, |i| sources[i].1))
     }
 
-    /// The runtime makes the container below conmon and then ends, so conmon becomes its parent only after the start.
-    fn find_monitor(&mut self) {
-        if !matches!(self.monitor, Monitor::Unknown) {
-            return;
-        }
-        let parent = self.init.and_then(freeze::parent).filter(|parent| *parent > 1);
-        let named =
-            |parent: &i32| fs::read_to_string(format!("/proc/{parent}/comm")).is_ok_and(|name| name.trim() == "conmon");
-        if let Some(monitor) = parent.filter(named).and_then(|parent| process::pidfd(parent).ok()) {
-            self.monitor = Monitor::Known(monitor);
-        }
-    }
-
     fn accept_hook(&mut self) -> Result<(), Problem> {
         let failed = |e: nix::Error| io_problem("hook", &e.into());
         let Hook::Awaited(listener) = &self.hook else { return Ok(()) };
@@ -533,6 +519,7 @@ impl Live {
             Ok(Some((FromHook::Hello { pid, id }, _))) => {
                 self.init = Some(pid);
                 self.container_id = Some(id);
+                self.monitor = monitor(pid);
                 self.container = Some(process::pidfd(pid).map_err(|e| io_problem("the container's process", &e))?);
                 packet::send(connection, &ToHook::Spec(spec.clone()), &[]).map_err(|e| io_problem("hook", &e))
             }
@@ -656,6 +643,13 @@ enum Hook {
     Awaited(OwnedFd),
     Connected(OwnedFd),
     Gone,
+}
+
+/// Finds conmon: while the hook runs, the runtime stands between it and the container's first process.
+fn monitor(init: i32) -> Monitor {
+    let named = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "conmon");
+    let mut above = std::iter::successors(Some(init), |pid| freeze::parent(*pid).filter(|parent| *parent > 1));
+    above.find(named).and_then(|pid| process::pidfd(pid).ok()).map_or(Monitor::Unknown, Monitor::Known)
 }
 
 /// What is known of conmon.
