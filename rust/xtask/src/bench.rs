@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn everything(what: What, workspace: &Workspace, steps: &Steps) -> Result<()> {
-    steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_DEMO))?;
+    steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_BENCH))?;
     product::build(workspace, steps)?;
     let sh = workspace.shell()?;
     let bench = cmd!(sh, "cargo build --locked --release --bins --package rcc-world --package rcc-rig");

@@ -29,6 +29,8 @@ pub enum Purpose {
 
 /// What the demo needs.
 pub const FOR_DEMO: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo];
+/// What the benches need.
+pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Bench];
 /// What the test command needs.
 pub const FOR_TESTS: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test];
 
@@ -87,7 +89,6 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Test, "openssl", "openssl"),
     program(Purpose::Demo, "python3", "python3"),
     program(Purpose::Bench, "nginx", "nginx-light"),
-    program(Purpose::Bench, "hyperfine", "hyperfine"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
     program(Purpose::Toolchains, "java", "default-jre-headless"),
     // The whole of Perl; `perl` itself is there without.
@@ -96,6 +97,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Toolchains, "tput", "ncurses-bin"),
     program(Purpose::Toolchains, "fc-list", "fontconfig"),
     file(Purpose::Toolchains, "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
+    file(Purpose::Toolchains, "/etc/services", "netbase"),
     file(Purpose::Toolchains, "/usr/share/zoneinfo/Asia/Tokyo", "tzdata"),
     file(Purpose::Toolchains, "/usr/share/i18n/locales/de_DE", "locales"),
 ];

@@ -163,8 +163,11 @@ impl Run<'_> {
         let toolchains = steps
             .command("install toolchains", enter(&xtask, &["prerequisites", "run", "demo", "build", "toolchains"])?)
             .and_then(|()| steps.command("toolchains", in_world("rcc-toolchains")?));
-        for log in ["versions", "demo", "toolchains"] {
-            self.print(log)?;
+        // What failed was shown when it did.
+        for (log, passed) in [("versions", true), ("demo", demo.is_ok()), ("toolchains", toolchains.is_ok())] {
+            if passed {
+                self.print(log)?;
+            }
         }
         demo.and(toolchains)
     }
@@ -193,10 +196,8 @@ impl Run<'_> {
         steps.command("git clone", enter("/root", "git", &["clone", &format!("{CHECKOUT}/rcc.bundle"), "rcc"])?)?;
         steps.command("git log", enter("/root/rcc", "git", &["log", "-1", "--oneline"])?)?;
         let result = steps.command("cargo xtask demo", enter("/root/rcc", "cargo", &["xtask", "demo"])?);
-        for log in ["git-log", "cargo-xtask-demo"] {
-            self.print(log)?;
-        }
-        result
+        self.print("git-log")?;
+        result.and_then(|()| self.print("cargo-xtask-demo"))
     }
 
     /// The packages that apt fetches are kept for the next run.

@@ -9,10 +9,10 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::Instant;
 
 fn main() -> ExitCode {
@@ -172,21 +172,69 @@ fn own(path: &Path, id: u32) -> Result<()> {
 
 const ROUNDS: usize = 5;
 const DOWNLOAD: usize = 512 << 20;
-const REQUESTS: usize = 3000;
-const CONNECTIONS: usize = 1000;
+const REQUESTS: usize = 5000;
+const CONNECTIONS: usize = 2000;
+/// Connections that ask side by side, each the next as soon as it has its answer.
+const SIDE_BY_SIDE: usize = 16;
 const CLIENT: &str = "/usr/local/bin/rcc-bench";
+const SERVER: &str = "allowed.example";
+/// A port that the world itself doesn't serve.
+const PORT: u16 = 8088;
+const SMALL: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde";
 
-/// The same client, inside a session and outside, against the same server of the world.
+/// nginx, at every address of the world's internet.
+struct Origin(Child);
+
+impl Origin {
+    fn start(world: &World) -> Result<Self> {
+        let folder = Path::new(rcc_world::description::FOLDER).join("origin");
+        fs::create_dir_all(&folder)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+        fs::File::create(folder.join("large"))?.set_len(DOWNLOAD as u64)?;
+        let place = folder.display();
+        let settings = format!(
+            "daemon off; worker_processes 1; pid {place}/pid; error_log stderr;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{ access_log off; sendfile on; keepalive_requests 1000000; default_type application/octet-stream;\n\
+             server {{ listen [::]:{PORT} ipv6only=off backlog=4096; root {place};\n\
+             location = /small {{ return 200 \"{SMALL}\\n\"; }} }} }}\n"
+        );
+        let file = folder.join("nginx.conf");
+        fs::write(&file, settings)?;
+        let child = Command::new("nsenter")
+            .arg(format!("--net=/proc/{}/ns/net", world.at.internet_pid))
+            .args(["nginx", "-c"])
+            .arg(&file)
+            .spawn()
+            .context("starting nginx")?;
+        let origin = Self(child);
+        let began = Instant::now();
+        while TcpStream::connect((SERVER, PORT)).is_err() {
+            ensure!(began.elapsed().as_secs() < 10, "nginx does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Ok(origin)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        // Its worker ends with it, and all with the world.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The same client, inside a session and outside, against the same nginx.
 fn egress() -> Result<()> {
     let world = world()?;
-    let rig = Rig::start(&world, &["allowed.example:80"], "")?;
+    let rig = Rig::start(&world, &[&format!("{SERVER}:{PORT}")], "")?;
+    let _origin = Origin::start(&world)?;
     fs::copy(std::env::current_exe()?, CLIENT)?;
     fs::set_permissions(CLIENT, fs::Permissions::from_mode(0o755))?;
-    println!(
-        "egress: {ROUNDS} rounds, interleaved, plain HTTP, the world's own server; both ends and the gateway share the"
-    );
+    println!("egress: {ROUNDS} rounds, interleaved, plain HTTP from nginx; both ends and the gateway share the");
     println!("machine's {} processors; load average {} before\n", std::thread::available_parallelism()?, load());
-    let mut all: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); 3];
+    let mut all: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); MEASURED.len()];
     for _ in 0..ROUNDS {
         let direct = numbers(&mut rig.command(CLIENT), "client")?;
         let through = numbers(&mut rig.rcc(["run", "--", CLIENT]), "client")?;
@@ -196,11 +244,10 @@ fn egress() -> Result<()> {
         }
     }
     let mut table = String::new();
-    writeln!(table, "{:<28} {:<28} {:<28} ratio", "", "direct", "through the gateway")?;
-    for (name, (direct, through)) in ["download, MiB/s", "keep-alive requests/s", "new connections/s"].iter().zip(&all)
-    {
+    writeln!(table, "{:<34} {:<28} {:<28} ratio", "", "direct", "through the gateway")?;
+    for (name, (direct, through)) in MEASURED.iter().zip(&all) {
         let ratio = median(through) / median(direct);
-        writeln!(table, "{name:<28} {:<28} {:<28} {ratio:.2}", spread(direct), spread(through))?;
+        writeln!(table, "{name:<34} {:<28} {:<28} {ratio:.2}", spread(direct), spread(through))?;
     }
     println!("{table}");
     println!("private memory of an idle session's worker: {} KiB", idle_worker(&rig)?);
@@ -208,7 +255,7 @@ fn egress() -> Result<()> {
 }
 
 fn numbers(command: &mut Command, mode: &str) -> Result<Vec<f64>> {
-    let output = command.args([mode, "allowed.example"]).output()?;
+    let output = command.args([mode, SERVER]).output()?;
     ensure!(output.status.success(), "{}", shown(&output));
     let text = String::from_utf8_lossy(&output.stdout);
     text.split_whitespace().map(|n| n.parse().with_context(|| format!("{n:?} is not a number"))).collect()
@@ -227,26 +274,49 @@ fn idle_worker(rig: &Rig<'_>) -> Result<u64> {
     Ok(private.filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum())
 }
 
-/// Three numbers on standard output: MiB a second, requests a second on one connection, connections a second.
+/// What [`client`] prints, in this order.
+const MEASURED: [&str; 5] = [
+    "download, MiB/s",
+    "keep-alive, requests/s, one by one",
+    "keep-alive, requests/s, 16 at once",
+    "new connections/s, one by one",
+    "new connections/s, 16 at once",
+];
+
+/// One number a line on standard output. The name is resolved once.
 fn client(name: &str) -> Result<()> {
+    let address = (name, PORT).to_socket_addrs()?.next().context("the name has no address")?;
     let began = Instant::now();
-    let got = Connection::open(name)?.get(DOWNLOAD)?;
+    let got = Connection::open(address, name)?.get("/large")?;
     ensure!(got == DOWNLOAD, "{got} bytes of {DOWNLOAD}");
-    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    let rate = |count: usize, since: Instant| count as f64 / since.elapsed().as_secs_f64();
-    let download = rate(DOWNLOAD >> 20, began);
-    let began = Instant::now();
-    let mut connection = Connection::open(name)?;
-    for _ in 0..REQUESTS {
-        connection.get(64)?;
+    println!("{:.1}", rate(DOWNLOAD >> 20, began));
+    for clients in [1, SIDE_BY_SIDE] {
+        let requests = |count| {
+            let mut connection = Connection::open(address, name)?;
+            (0..count).try_for_each(|_| connection.get("/small").map(drop))
+        };
+        println!("{:.1}", together(clients, REQUESTS, requests)?);
     }
-    let requests = rate(REQUESTS, began);
-    let began = Instant::now();
-    for _ in 0..CONNECTIONS {
-        Connection::open(name)?.get(64)?;
+    for clients in [1, SIDE_BY_SIDE] {
+        let connections = |count| (0..count).try_for_each(|_| Connection::open(address, name)?.get("/small").map(drop));
+        println!("{:.1}", together(clients, CONNECTIONS, connections)?);
     }
-    println!("{download:.1} {requests:.1} {:.1}", rate(CONNECTIONS, began));
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rate(count: usize, since: Instant) -> f64 {
+    count as f64 / since.elapsed().as_secs_f64()
+}
+
+/// Divides `count` among so many threads; gives how many a second all did.
+fn together(clients: usize, count: usize, each: impl Fn(usize) -> Result<()> + Sync) -> Result<f64> {
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(|| each(count / clients))).collect();
+        threads.into_iter().try_for_each(|t| t.join().unwrap_or_else(|_| bail!("a client panicked")))
+    })?;
+    Ok(rate(count / clients * clients, began))
 }
 
 struct Connection {
@@ -255,15 +325,15 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(name: &str) -> Result<Self> {
-        let stream = TcpStream::connect((name, 80))?;
+    fn open(address: SocketAddr, name: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Self { name: name.to_owned(), stream: BufReader::with_capacity(256 << 10, stream) })
     }
 
-    /// Asks for a body of that length and reads it; gives its length.
-    fn get(&mut self, length: usize) -> Result<usize> {
-        let request = format!("GET /bytes/{length} HTTP/1.1\r\nHost: {}\r\n\r\n", self.name);
+    /// Asks for a body and reads it; gives its length.
+    fn get(&mut self, path: &str) -> Result<usize> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}:{PORT}\r\n\r\n", self.name);
         self.stream.get_mut().write_all(request.as_bytes())?;
         let mut left = 0;
         loop {

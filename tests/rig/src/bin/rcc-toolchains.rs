@@ -82,7 +82,7 @@ const CHECKS: &[Check] = &[
     },
     Check { what: "names of services", script: "getent services https && getent protocols udp", sign: "443/tcp" },
     Check { what: "the person's name", script: "id -un && id -gn && cd ~ && pwd", sign: "dev" },
-    Check { what: "shared libraries", script: "ldconfig -p | sort", sign: "libc.so.6" },
+    Check { what: "shared libraries", script: "/sbin/ldconfig -p | sort", sign: "libc.so.6" },
     Check {
         what: "no link of /usr leads nowhere",
         script: "find /usr/bin /usr/sbin /usr/lib /usr/libexec /usr/share /usr/local -xtype l ! -path '/usr/share/doc/*' \
@@ -149,9 +149,10 @@ fn succeeds(output: &Output, check: &Check) -> bool {
 fn difference(control: &Output, inside: &Output) -> String {
     let of = |output: &Output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
     let (out, ins) = (of(control), of(inside));
+    // The first few tell what is wrong; of a script that failed they may be hundreds.
     let mut lines: Vec<String> = Vec::new();
-    lines.extend(out.iter().filter(|l| !ins.contains(l)).map(|l| format!("    only without rcc: {l}")));
-    lines.extend(ins.iter().filter(|l| !out.contains(l)).map(|l| format!("    only in a session: {l}")));
+    lines.extend(out.iter().filter(|l| !ins.contains(l)).take(5).map(|l| format!("    only without rcc: {l}")));
+    lines.extend(ins.iter().filter(|l| !out.contains(l)).take(5).map(|l| format!("    only in a session: {l}")));
     for (which, output) in [("without rcc", control), ("in a session", inside)] {
         lines.push(format!("    {which}: {} {}", output.status, String::from_utf8_lossy(&output.stderr).trim()));
     }
