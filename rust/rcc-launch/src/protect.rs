@@ -144,27 +144,19 @@ fn copy_folder(project: &OwnedFd, path: &Path, copy: &Path, seen: &mut usize) ->
             return Err(io::Error::other(format!("more than {ENTRY_LIMIT} entries")));
         }
         let (inner, into) = (path.join(&name), copy.join(&name));
-        let opened = beneath::open(project, &inner, libc::O_PATH | libc::O_NOFOLLOW);
-        let Ok(opened) = opened else {
-            // A link within (a hook that points to a script): kept as a link, it is read-only and leads where it led.
-            let Ok(target) = link_target(project, path, &name) else { continue };
-            std::os::unix::fs::symlink(target, into)?;
-            continue;
-        };
+        // What has gone by now is not there.
+        let Ok(opened) = beneath::open(project, &inner, libc::O_PATH | libc::O_NOFOLLOW) else { continue };
         let mode = nix::sys::stat::fstat(&opened)?.st_mode;
         match mode & libc::S_IFMT {
             libc::S_IFREG => copy_file(project, &inner, &into, mode)?,
             libc::S_IFDIR => copy_folder(project, &inner, &into, seen)?,
+            // A link within (a hook that points to a script): kept as a link, it is read-only and leads where it led.
+            libc::S_IFLNK => std::os::unix::fs::symlink(nix::fcntl::readlinkat(&opened, "")?, into)?,
             // A socket, FIFO or device in a protected folder is not carried over.
             _ => {}
         }
     }
     Ok(())
-}
-
-fn link_target(project: &OwnedFd, folder: &Path, name: &Path) -> io::Result<PathBuf> {
-    let folder = beneath::open(project, folder, libc::O_PATH | libc::O_DIRECTORY)?;
-    Ok(nix::fcntl::readlinkat(folder, name)?.into())
 }
 
 /// The names in a folder, in order; none if there is no such folder.
@@ -376,6 +368,17 @@ mod tests {
             "p/.git/hooks/pre-commit"
         );
         assert!(protection.absent.contains(&".envrc".into()) && protection.absent.contains(&".git/commondir".into()));
+    }
+
+    #[test]
+    fn a_link_in_a_covered_folder_stays_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        fs::create_dir_all(at("p/.envrc")).unwrap();
+        std::os::unix::fs::symlink("../../tools/check", at("p/.envrc/check")).unwrap();
+        let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
+        let copy = protection.covered[0].copy.as_ref().unwrap();
+        assert_eq!(fs::read_link(copy.join("check")).unwrap(), Path::new("../../tools/check"));
     }
 
     #[test]
