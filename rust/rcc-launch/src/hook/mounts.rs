@@ -42,14 +42,19 @@ pub(super) fn check_and_cover(pid: i32, root: &Path, spec: &HookSpec) -> Result<
         known(&mount, spec)?;
     }
     let root = open_folder(root).step("opening the container's root")?;
+    let mut project = None;
     for mount in &spec.mounts {
         let place = same_file(&root, mount)?;
         restrict(&place, mount)?;
+        if mount.target == spec.project {
+            project = Some(place);
+        }
     }
     for socket in &spec.masked {
         mask(&root, socket, &spec.empty_file).step(&socket.display().to_string())?;
     }
-    cover(&root, spec)
+    let project = project.ok_or_else(|| Failure::new(Code::SESSION_HOOK, "project", "it is not among the mounts"))?;
+    cover(&project, spec)
 }
 
 /// A mount below the container's root, with its place as the agent will see it; the root itself is not one.
@@ -133,13 +138,11 @@ fn mask(root: &OwnedFd, socket: &Path, empty: &Path) -> io::Result<()> {
     attach(&copy_of(empty)?, &target)
 }
 
-fn cover(root: &OwnedFd, spec: &HookSpec) -> Result<(), Failure> {
-    if spec.protected.is_empty() {
-        return Ok(());
-    }
-    let project = crate::beneath::open(root, below(&spec.project), libc::O_PATH).step("opening the project")?;
+/// The project is the one that was compared: folders above it lie in the agent's home, where another session of the same
+/// project can swap them for others at any moment.
+fn cover(project: &OwnedFd, spec: &HookSpec) -> Result<(), Failure> {
     for protected in &spec.protected {
-        cover_one(&project, protected).step(&protected.path.display().to_string())?;
+        cover_one(project, protected).step(&protected.path.display().to_string())?;
     }
     Ok(())
 }
