@@ -3,6 +3,7 @@
 //! without rcc.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use rcc_rig::{Rig, make_folder, shown};
 use rcc_sessions::{Live, SETUP, Traces, inside, refused, succeeds, user};
 use rcc_world::inside_with;
@@ -200,4 +201,169 @@ fn stopped(rig: &Rig<'_>, script: &str, name: &str) -> Result<()> {
     let place = rig.project.join(name);
     ensure!(said.contains(&format!("RCC-505: {}: ", place.display())) && said.contains("hint: "), "{said}");
     live.is_dead_within(PATIENCE).map(drop)
+}
+
+/// A script in a container of plain Podman's, as the person would start one: nothing of rcc's. `more` goes before the
+/// root filesystem.
+fn in_plain_podman(rig: &Rig<'_>, more: &str, script: &str) -> Command {
+    let start = format!(
+        "cd; r=$HOME/skeleton
+        for d in usr proc sys dev tmp run var/tmp dev/shm etc home/dev/project opt mnt; do mkdir -p $r/$d; done
+        for l in bin lib lib64 sbin; do ln -sfn usr/$l $r/$l; done
+        touch $r/etc/passwd $r/etc/hosts $r/etc/resolv.conf $r/etc/hostname $r/run/.containerenv
+        exec podman --cgroup-manager=cgroupfs run --rm --network none -v /usr:/usr:ro {more} --rootfs $r /bin/bash -c \"$0\""
+    );
+    let mut command = rig.command("/bin/bash");
+    command.args(["-c", &start, script]).env("XDG_RUNTIME_DIR", &rig.user.runtime_dir);
+    command
+}
+
+#[test]
+fn a_swap_between_look_and_mount_gains_nothing() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        key(&rig)?;
+        let project = rig.user.home.join("work/app");
+        make_folder(&project, &rig.user)?;
+        write_as_user(&rig, &project.join("exchange.py"), EXCHANGE)?;
+        user(&rig, "cd ~/work/app; git init -q .; mkdir data; echo plain >data/id_ed25519; ln -s ~/.ssh other")?;
+        let before = Traces::after_first_session(&rig)?;
+        let mut starts = Starts { rig: &rig, project: &project, refused: 0 };
+
+        // A name that is covered from now on, and in the session under way is not.
+        let live = Live::start_in(&rig, &project, "exec python3 exchange.py data other forever")?;
+        rig.policy(&rig.usual_policy(&[], "[protect]\nread_only = [\"data\"]"))?;
+        for _ in 0..15 {
+            starts.again("cat data/* other/* /proc/self/mountinfo")?;
+        }
+        ensure!(starts.refused > 0, "no start met the swap");
+        end(live)?;
+
+        // A folder above the project in the agent's home: a link to the keys, then a folder that looks like the project.
+        rig.policy(&rig.usual_policy(&[], ""))?;
+        for decoy in ["ln -s ../../../../../.ssh ~/decoy", "mkdir ~/decoy; cp -a . ~/decoy/app"] {
+            user(&rig, "cd ~/.local/share/rcc/homes/app-*; rm -rf work decoy")?;
+            let swap = format!("{decoy}; exec python3 exchange.py ~/work ~/decoy forever");
+            let live = Live::start_in(&rig, &project, &swap)?;
+            for _ in 0..12 {
+                starts.again(
+                    "cat /proc/self/mountinfo; for d in ~/work ~/decoy; do echo evil >>$d/app/.git/config; done",
+                )?;
+            }
+            end(live)?;
+        }
+        ensure!(user(&rig, "ls ~/.ssh")? == "id_ed25519\npre-commit\n", "something was made in ~/.ssh");
+        let config = user(&rig, "cat ~/work/app/.git/config")?;
+        ensure!(!config.contains("evil"), "what was covered was written: {config}");
+        user(&rig, "rm -r ~/.local/share/rcc/homes/app-*")?;
+        before.nothing_more(&rig)?;
+
+        // The same swap, and a plain mount of that name.
+        let mut swap = rig.command("/usr/bin/python3");
+        let mut swapping = swap.args(["exchange.py", "data", "other", "forever"]).current_dir(&project).spawn()?;
+        let volume = format!("-v {}/data:/mnt:ro", project.display());
+        let leaked = (0..40).any(|_| {
+            let output = in_plain_podman(&rig, &volume, "cat /mnt/id_ed25519").output();
+            output.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains(SECRET))
+        });
+        ensure!(leaked, "a plain mount of that name does not show the key: this race proves nothing");
+        swapping.kill()?;
+        swapping.wait()?;
+        Ok(())
+    });
+}
+
+/// Ends a session that would go on.
+fn end(mut live: Live) -> Result<()> {
+    live.signal(Signal::SIGTERM)?;
+    live.end().map(drop)
+}
+
+/// Starts while an agent swaps.
+struct Starts<'a> {
+    rig: &'a Rig<'a>,
+    project: &'a Path,
+    refused: u32,
+}
+
+impl Starts<'_> {
+    /// Starts once more. It may run, be refused, or be ended; the key is seen by nothing inside, and mounted nowhere.
+    fn again(&mut self, script: &str) -> Result<()> {
+        let mut command = self.rig.rcc(["run", "--project"]);
+        command.arg(self.project).args(["--", "/bin/bash", "-c", script]);
+        let output = command.output()?;
+        let said = shown(&output);
+        ensure!(!said.contains(SECRET) && !String::from_utf8_lossy(&output.stdout).contains("/.ssh"), "{said}");
+        match output.status.code() {
+            // The runtime itself finds its way gone: 126, 127.
+            Some(125..=127) => self.refused += 1,
+            Some(124 | 0 | 1) => {}
+            _ => anyhow::bail!("{said}"),
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn what_appears_or_is_replaced_ends_the_session() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        // Made by the agent, in a folder without a repository.
+        for (script, name) in [
+            ("echo use flake >.envrc", ".envrc"),
+            ("touch HEAD", "HEAD"),
+            ("mkdir .git", ".git"),
+            ("echo gitdir: elsewhere >.git", ".git"),
+            ("ln -s /nowhere .git", ".git"),
+            ("mkfifo .mcp.json", ".mcp.json"),
+            ("mkdir .vscode", ".vscode"),
+            ("mkdir .claude; echo '{}' >.claude/settings.json", ".claude/settings.json"),
+            ("echo 'allow = [\"evil.example:443\"]' >rcc.toml", "rcc.toml"),
+            ("git init -q .", ".git"),
+        ] {
+            stopped(&rig, &format!("{script}; sleep 1000"), name).with_context(|| script.to_owned())?;
+            user(&rig, "find . -mindepth 1 -delete")?;
+        }
+        // In the last moment: the session's own end says it.
+        let output = rig.inside("touch .envrc; exit 3")?;
+        let said = shown(&output);
+        ensure!(output.status.code() == Some(3) || output.status.code() == Some(124), "{said}");
+        ensure!(said.contains("RCC-505: /home/dev/project/.envrc"), "{said}");
+        // Made by the agent in a repository.
+        user(&rig, "rm .envrc; git init -q .; git config user.name before; echo '{}' >.mcp.json")?;
+        for (script, name) in [
+            ("echo ../../elsewhere >.git/commondir", ".git/commondir"),
+            ("echo '[core]' >.git/config.worktree", ".git/config.worktree"),
+        ] {
+            stopped(&rig, &format!("{script}; sleep 1000"), name).with_context(|| script.to_owned())?;
+            user(&rig, &format!("rm {name}"))?;
+        }
+        // Replaced by the person's own programs: the kernel takes the cover away with the old file.
+        for (outside, name) in [
+            ("git config user.name after", ".git/config"),
+            ("echo new >.n; mv .n .mcp.json", ".mcp.json"),
+            ("rm .mcp.json", ".mcp.json"),
+            ("mv .git/hooks .git/h; mkdir .git/hooks", ".git/hooks"),
+        ] {
+            let mut live = Live::idle(&rig)?;
+            user(&rig, outside)?;
+            let (status, said) = live.end().with_context(|| outside.to_owned())?;
+            ensure!(status.code() == Some(124), "{outside}: {status} {said}");
+            let place = format!("RCC-505: /home/dev/project/{name}: a program outside replaced it");
+            ensure!(said.contains(&place) && said.contains("hint: "), "{outside}: {said}");
+            live.is_dead_within(PATIENCE)?;
+        }
+        // A write into the file as it is changes nothing inside, and needs no end.
+        let mut live = Live::start(&rig, "read -r; cat .git/config")?;
+        user(&rig, "echo '# in place' >>.git/config")?;
+        drop(live.stdin.take());
+        let (status, said) = live.end()?;
+        ensure!(status.success(), "{status}: {said}");
+        let mut seen = String::new();
+        std::io::Read::read_to_string(&mut live.stdout, &mut seen)?;
+        ensure!(seen.contains("name = after") && !seen.contains("in place"), "{seen}");
+        drop(live);
+        before.nothing_more(&rig)
+    });
 }
