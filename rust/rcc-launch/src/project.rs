@@ -243,9 +243,15 @@ fn sockets(path: &Path) -> Result<(), Problem> {
 /// so never among them.
 #[must_use]
 pub fn listening_below(path: &Path) -> Vec<PathBuf> {
+    listening().into_iter().filter(|socket| socket.starts_with(path)).collect()
+}
+
+/// All that have a place in the file system.
+#[must_use]
+pub fn listening() -> Vec<PathBuf> {
     let text = fs::read("/proc/net/unix").unwrap_or_default();
     let lines = text.split(|b| *b == b'\n').skip(1);
-    let mut below: Vec<PathBuf> = lines
+    let mut all: Vec<PathBuf> = lines
         .filter_map(|line| {
             // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces.
             let named = PathBuf::from(std::ffi::OsStr::from_bytes(after_fields(line, 7)?));
@@ -257,11 +263,10 @@ pub fn listening_below(path: &Path) -> Vec<PathBuf> {
             let real = named.parent().and_then(|folder| fs::canonicalize(folder).ok());
             Some(real.and_then(|folder| Some(folder.join(named.file_name()?))).unwrap_or(named))
         })
-        .filter(|socket| socket.starts_with(path))
         .collect();
-    below.sort();
-    below.dedup();
-    below
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// What stands behind the first `count` fields of a line, which any number of spaces divide.

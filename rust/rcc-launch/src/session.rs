@@ -134,7 +134,10 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let signals = Signals::block()?;
     let terminal = Terminal::remember();
     let live = Live::start(&launch, &spec, gateway, listener, signals)?;
-    let mut watch = Watch { absent: protection.absent, present: protection.present, sockets: true };
+    let known = hook_spec.masked.iter().map(|socket| (socket.clone(), project::identity(socket))).collect();
+    let seen = seen_inside(&spec).cloned().collect();
+    let sockets = Some(Sockets { seen, known });
+    let mut watch = Watch { absent: protection.absent, present: protection.present, sockets };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     drop(terminal);
     // Podman that came to its own end has removed it.
@@ -299,8 +302,13 @@ fn submounts(spec: &ContainerSpec) -> Vec<PathBuf> {
 
 /// Host daemons' sockets in what is mounted read-only; those below the project keep a session from starting.
 fn sockets(spec: &ContainerSpec) -> Vec<PathBuf> {
-    let sources = spec.mounts.iter().filter(|m| !m.writable && m.source == m.target);
-    sources.flat_map(|m| project::listening_below(&m.source)).collect()
+    let all = project::listening();
+    all.into_iter().filter(|socket| seen_inside(spec).any(|place| socket.starts_with(place))).collect()
+}
+
+/// What of the host is mounted read-only at its own place.
+fn seen_inside(spec: &ContainerSpec) -> impl Iterator<Item = &PathBuf> {
+    spec.mounts.iter().filter(|m| !m.writable && m.source == m.target).map(|m| &m.source)
 }
 
 fn listen_for_hook(folder: &Folder) -> Result<OwnedFd, Problem> {
@@ -674,7 +682,29 @@ enum Event {
 struct Watch {
     absent: Vec<PathBuf>,
     present: Vec<(PathBuf, Identity)>,
-    sockets: bool,
+    /// Until the person has seen one.
+    sockets: Option<Sockets>,
+}
+
+/// Host daemons' sockets that the agent could reach.
+struct Sockets {
+    /// What of the host is seen inside, besides the project.
+    seen: Vec<PathBuf>,
+    /// Those that listened there at the start, and are masked. When a daemon begins anew, it removes the old socket, and
+    /// the kernel the mask with it.
+    known: Vec<(PathBuf, Option<Identity>)>,
+}
+
+impl Sockets {
+    fn intruder(&self, project: &Path) -> Option<PathBuf> {
+        // What has no file any more can't be reached.
+        let masked = |socket: &PathBuf| {
+            let identity = project::identity(socket);
+            identity.is_none() || self.known.contains(&(socket.clone(), identity))
+        };
+        let seen = |socket: &PathBuf| self.seen.iter().any(|place| socket.starts_with(place)) && !masked(socket);
+        project::listening().into_iter().find(|socket| socket.starts_with(project) || seen(socket))
+    }
 }
 
 /// What did appear.
@@ -705,11 +735,11 @@ impl Watch {
             );
             return Some((Intruder::Name(path.clone()), problem));
         }
-        let socket = project::listening_below(&project.path).into_iter().next().filter(|_| self.sockets)?;
+        let socket = self.sockets.as_ref()?.intruder(&project.path)?;
         let problem = Problem::new(
             Code::PROJECT_SOCKET,
             socket.display().to_string(),
-            "a program outside began to listen on a Unix socket below the project; it would take the agent for you",
+            "a program outside began to listen on a Unix socket that the agent can reach; it would take the agent for you",
             "have it listen elsewhere, and start the session again",
         );
         Some((Intruder::Socket, problem))
@@ -722,7 +752,7 @@ impl Watch {
                 self.absent.retain(|absent| absent != path);
                 self.present.retain(|(present, _)| present != path);
             }
-            Intruder::Socket => self.sockets = false,
+            Intruder::Socket => self.sockets = None,
         }
     }
 }
