@@ -5,10 +5,11 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use rcc_rig::{Rig, make_folder, shown};
-use rcc_sessions::{Live, SETUP, Traces, inside, refused, succeeds, user};
+use rcc_sessions::{Live, SETUP, Traces, inside, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -366,4 +367,288 @@ fn what_appears_or_is_replaced_ends_the_session() {
         drop(live);
         before.nothing_more(&rig)
     });
+}
+
+/// Says in ~/heard who ran it.
+const FAKE: &str = "#!/bin/sh\nexport PATH=/usr/bin:/bin\necho \"${0##*/}\" >>/home/dev/heard\nexit 1\n";
+/// Says in ~/heard in which program it was loaded.
+const LIBRARY: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+__attribute__((constructor)) static void load(void) {
+    char name[64] = "loaded into ";
+    int comm = open("/proc/self/comm", O_RDONLY), heard = open("/home/dev/heard", O_WRONLY | O_APPEND | O_CREAT, 0666);
+    read(comm, name + 12, 50);
+    write(heard, name, strlen(name));
+}
+"#;
+/// What a configuration of Podman's can make it run, mount and pass on.
+const HOSTILE_CONF: &str = r#"
+[containers]
+env = ["LEAKED=by-configuration"]
+volumes = ["/home/dev/.ssh:/mnt"]
+[engine]
+runtime = "evil"
+conmon_path = ["/home/dev/fake/conmon"]
+hooks_dir = ["/home/dev/hooks.d"]
+helper_binaries_dir = ["/home/dev/fake"]
+[engine.runtimes]
+evil = ["/home/dev/fake/crun"]
+"#;
+
+/// Puts everything in place by which a caller could have a say.
+fn lay_traps(rig: &Rig<'_>) -> Result<()> {
+    user(rig, "mkdir -p ~/fake ~/hooks.d ~/xdg/containers ~/.config/containers ~/tmp ~/run ~/elsewhere ~/libraries")?;
+    let at = |name: &str| rig.user.home.join(name);
+    for name in [
+        "podman",
+        "crun",
+        "runc",
+        "conmon",
+        "newuidmap",
+        "newgidmap",
+        "rcc-hook",
+        "bash",
+        "sh",
+        "hook",
+        "catatonit",
+        "fuse-overlayfs",
+        "nft",
+        "ip",
+    ] {
+        write_as_user(rig, &at("fake").join(name), FAKE)?;
+    }
+    let hook = r#"{"version":"1.0.0","hook":{"path":"/home/dev/fake/hook"},"when":{"always":true},"stages":["prestart","createRuntime"]}"#;
+    for (path, text) in [
+        ("hooks.d/evil.json", hook),
+        ("xdg/containers/containers.conf", HOSTILE_CONF),
+        (".config/containers/containers.conf", HOSTILE_CONF),
+        (".config/containers/mounts.conf", "/home/dev/.ssh:/mnt\n"),
+        (
+            ".config/containers/storage.conf",
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"/home/dev/elsewhere/graph\"\nrunroot = \"/home/dev/elsewhere/run\"\n",
+        ),
+        (".config/containers/registries.conf", "not = [ TOML\n"),
+        ("start", "echo \"start file of $0\" >>/home/dev/heard\n"),
+        ("library.c", LIBRARY),
+    ] {
+        write_as_user(rig, &at(path), text)?;
+    }
+    user(
+        rig,
+        "chmod +x ~/fake/*; cc -shared -fPIC -o ~/libraries/evil.so ~/library.c
+        for name in libseccomp.so.2 libyajl.so.2; do cp ~/libraries/evil.so ~/libraries/$name; done",
+    )?;
+    // The machine's own defaults go along with no session either.
+    root(
+        "mkdir -p /etc/containers /usr/share/containers/oci/hooks.d
+        cp ~dev/.config/containers/mounts.conf /etc/containers/mounts.conf
+        cp ~dev/.config/containers/mounts.conf /usr/share/containers/mounts.conf
+        cp ~dev/hooks.d/evil.json /usr/share/containers/oci/hooks.d/",
+    )?;
+    Ok(())
+}
+
+/// Each channel by itself: what the caller sets, and who is known to hear it.
+const CHANNELS: &[(&str, &str)] = &[
+    ("CONTAINERS_CONF", "/home/dev/xdg/containers/containers.conf"),
+    ("XDG_CONFIG_HOME", "/home/dev/xdg"),
+    ("CONTAINERS_STORAGE_CONF", "/home/dev/.config/containers/storage.conf"),
+    ("CONTAINERS_REGISTRIES_CONF", "/home/dev/.config/containers/registries.conf"),
+    ("CONTAINER_HOST", "unix:///home/dev/podman.sock"),
+    ("CONTAINERS_HELPER_BINARY_DIR", "/home/dev/fake"),
+    ("PATH", "/home/dev/fake"),
+    ("LD_PRELOAD", "/home/dev/libraries/evil.so"),
+    ("LD_LIBRARY_PATH", "/home/dev/libraries"),
+    ("BASH_ENV", "/home/dev/start"),
+    ("ENV", "/home/dev/start"),
+    ("HOME", "/home/dev/elsewhere"),
+    ("TMPDIR", "/home/dev/tmp"),
+    ("XDG_RUNTIME_DIR", "/home/dev/run"),
+    ("XDG_DATA_HOME", "/home/dev/elsewhere"),
+    ("XDG_STATE_HOME", "/home/dev/elsewhere"),
+    ("STORAGE_DRIVER", "evil"),
+    ("PODMAN_USERNS", "host"),
+    ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/home/dev/bus"),
+    ("SSH_AUTH_SOCK", "/home/dev/agent.sock"),
+    ("SECRET_X", SECRET),
+    ("GITHUB_TOKEN", SECRET),
+    ("http_proxy", "http://secret@proxy.example:3128"),
+    ("HTTPS_PROXY", "http://secret@proxy.example:3128"),
+    ("GIT_DIR", "/home/dev/elsewhere"),
+    ("NOTIFY_SOCKET", "/home/dev/notify"),
+    ("LISTEN_FDS", "3"),
+];
+
+#[test]
+fn nothing_of_the_callers_environment_is_heard() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        key(&rig)?;
+        lay_traps(&rig)?;
+        // Nothing ran before: Podman makes its namespaces in this call, with newuidmap.
+        let all: Vec<(&str, &str)> = CHANNELS.to_vec();
+        let mut said = String::new();
+        for (what, channels) in [("all at once", &all[..]), ("no locale", &[("LC_ALL", "tlh_KX"), ("TERM", "a\x1bb")])]
+        {
+            let mut command = rig.rcc(["run", "--", "/usr/bin/env"]);
+            command.envs(channels.iter().copied());
+            let output = command.output()?;
+            ensure!(output.status.success(), "{what}: {}", shown(&output));
+            let mut lines: Vec<&str> = std::str::from_utf8(&output.stdout)?.lines().collect();
+            lines.sort_unstable();
+            write!(said, "== {what}\n{}\n", lines.join("\n"))?;
+        }
+        insta::assert_snapshot!("environment", said);
+        // The programs of a release are static, and not even they load a library; those of a test may be dynamic.
+        ensure!(heard(&rig)?.iter().all(|line| line == "loaded into rcc"), "heard by {:?}", heard(&rig)?);
+        ensure!(user(&rig, "find ~/elsewhere ~/run ~/tmp -mindepth 1")? == "", "something was made elsewhere");
+        // The key in the mounts or files that a configuration asked for.
+        let mut command = rig.rcc(["run", "--", "/bin/bash", "-c", "ls -A /mnt ~/.ssh; cat /proc/self/mountinfo"]);
+        command.envs(all.iter().copied());
+        let output = shown(&command.output()?);
+        ensure!(!output.contains("/.ssh") || output.contains("cannot access '/home/dev/.ssh'"), "{output}");
+        ensure!(!output.contains("id_ed25519"), "{output}");
+
+        descriptors(&rig)?;
+        controls(&rig)
+    });
+}
+
+/// Descriptors that the caller left open lead to nothing inside.
+fn descriptors(rig: &Rig<'_>) -> Result<()> {
+    let inside = "ls -l /proc/self/fd /proc/1/fd; for i in 3 4 5 6 7 8 9; do cat /proc/self/fd/$i /proc/self/fd/$i/id_ed25519 /proc/1/fd/$i <&$i; done";
+    let mut command = rig.command("/bin/bash");
+    command.args([
+        "-c",
+        "exec 3<~/.ssh/id_ed25519 7<~/.ssh 8</; exec /usr/local/bin/rcc run -- /bin/bash -c \"$0\"",
+        inside,
+    ]);
+    let said = shown(&command.output()?);
+    ensure!(!said.contains(SECRET) && !said.contains(".ssh"), "{said}");
+    ensure!(said.contains("Bad file descriptor"), "{said}");
+    // Without rcc, a descriptor goes along.
+    let mut command = rig.command("/bin/bash");
+    let all = shown(&command.args(["-c", "exec 3<~/.ssh/id_ed25519; /bin/bash -c \"cat <&3\""]).output()?);
+    ensure!(all.contains(SECRET), "a shell hears the descriptor: {all}");
+    Ok(())
+}
+
+/// Each trap catches somebody.
+fn controls(rig: &Rig<'_>) -> Result<()> {
+    let podman = |variable: &str, value: &str| -> Result<Vec<String>> {
+        user(rig, "rm -f ~/heard")?;
+        let mut command = in_plain_podman(rig, "", "true");
+        command.env(variable, value).output()?;
+        heard(rig)
+    };
+    for (variable, value, by) in [
+        ("CONTAINERS_CONF", "/home/dev/xdg/containers/containers.conf", "crun"),
+        ("XDG_CONFIG_HOME", "/home/dev/xdg", "crun"),
+        // ~/.config alone.
+        ("USER", "dev", "crun"),
+        ("BASH_ENV", "/home/dev/start", "start file"),
+        ("PATH", "/home/dev/fake:/usr/bin:/bin", "podman"),
+        ("LD_PRELOAD", "/home/dev/libraries/evil.so", "loaded into podman"),
+        ("LD_LIBRARY_PATH", "/home/dev/libraries", "loaded into podman"),
+    ] {
+        let heard = podman(variable, value)?;
+        ensure!(heard.iter().any(|line| line.contains(by)), "{variable} is a trap for nobody: {heard:?}");
+    }
+    // The machine's own hooks and mounts.
+    user(rig, "rm ~/.config/containers/*")?;
+    let heard = podman("USER", "dev")?;
+    ensure!(heard == ["hook"], "a folder of hooks is a trap for nobody: {heard:?}");
+    root(
+        "rm /usr/share/containers/oci/hooks.d/evil.json; echo /home/dev/.ssh:/mnt >~dev/.config/containers/mounts.conf",
+    )?;
+    let said = shown(&in_plain_podman(rig, "", "cat /mnt/id_ed25519").output()?);
+    ensure!(said.contains(SECRET), "mounts.conf is a trap for nobody: {said}");
+    Ok(())
+}
+
+fn heard(rig: &Rig<'_>) -> Result<Vec<String>> {
+    Ok(fs::read_to_string(rig.user.home.join("heard")).unwrap_or_default().lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn sockets_and_mounts_below_what_is_read_only() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        root(
+            "install -d -o dev /opt/daemon /opt/disk /opt/later /usr/local/disk /usr/local/run /usr/lib/deep/er/disk",
+        )?;
+        // Before the first session: Podman keeps the mounts that it finds then.
+        root(
+            "for d in /opt/disk /usr/local/disk /usr/lib/deep/er/disk; do
+                mount -t tmpfs -o mode=777,suid,dev none $d; echo theirs >$d/file; chmod 666 $d/file
+                cp /usr/bin/id $d/id; chmod 4755 $d/id; mknod -m 666 $d/null c 1 3
+            done; mkdir /opt/disk/further; mount -t tmpfs -o mode=777 none /opt/disk/further",
+        )?;
+        let connect = |place: &str| {
+            format!("python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect(\"{place}\")' 2>&1 | tail -1")
+        };
+
+        // A daemon that listens before the start is masked, by whatever name it is reached.
+        let place = "/opt/daemon/its.sock";
+        let daemon = UnixListener::bind(place)?;
+        fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        ensure!(user(&rig, &connect(place))? == "", "the person reaches the daemon");
+        for way in [place, "/opt/../opt/daemon/its.sock", "/proc/1/root/opt/daemon/its.sock"] {
+            let said = inside(&rig, &connect(way))?;
+            ensure!(said.contains("Connection refused"), "{way}: {said}");
+        }
+        // One that begins to listen, or does so anew, during the session ends it: nothing masks it.
+        let mut live = Live::start(&rig, "while :; do sleep 1000; done")?;
+        drop(daemon);
+        fs::remove_file(place)?;
+        let daemon = UnixListener::bind(place)?;
+        fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        ends_for_socket(&mut live, place)?;
+        let mut live = Live::idle(&rig)?;
+        let second = UnixListener::bind("/usr/local/run/second.sock")?;
+        ends_for_socket(&mut live, "/usr/local/run/second.sock")?;
+        drop((daemon, second));
+        root("rm /opt/daemon/* /usr/local/run/*")?;
+
+        // They are read-only with all below them, run no setuid program and open no device.
+        let disks = ["/opt/disk", "/opt/disk/further", "/usr/local/disk", "/usr/lib/deep/er/disk"];
+        for disk in disks {
+            user(&rig, &format!("echo x >{disk}/new; rm {disk}/new"))?;
+            let said = inside(
+                &rig,
+                &attempts(&[
+                    &format!("echo x >{disk}/new"),
+                    &format!("echo x >>{disk}/file"),
+                    &format!("mkdir {disk}/folder"),
+                ]),
+            )?;
+            ensure!(said.matches(": Read-only file system\n").count() == 3, "{said}");
+        }
+        let said = inside(&rig, "/opt/disk/id -u; cat /opt/disk/null 2>&1; :")?;
+        ensure!(said == "4177\ncat: /opt/disk/null: Permission denied\n", "{said}");
+        ensure!(user(&rig, "/opt/disk/id -u; cat /opt/disk/null")? == "0\n", "outside they work");
+        let plain = in_plain_podman(&rig, "-v /opt:/opt:ro", "echo x >/opt/disk/new && echo written").output()?;
+        ensure!(shown(&plain).contains("written"), "a plain read-only mount keeps it, too: {}", shown(&plain));
+        root("rm /opt/disk/new")?;
+
+        // What is mounted during a session does not come along.
+        let mut live = Live::start(
+            &rig,
+            "read -r; ls -A /opt/later; echo x >/opt/later/new; grep -c /opt/later /proc/self/mountinfo",
+        )?;
+        root("mount -t tmpfs -o mode=777 none /opt/later; echo theirs >/opt/later/file")?;
+        drop(live.stdin.take());
+        ensure!(live.line()? == "0", "a later mount came along");
+        live.end().map(drop)
+    });
+}
+
+fn ends_for_socket(live: &mut Live, place: &str) -> Result<()> {
+    let (status, said) = live.end()?;
+    ensure!(status.code() == Some(124), "{status}: {said}");
+    ensure!(said.contains(&format!("RCC-206: {place}: ")) && said.contains("hint: "), "{said}");
+    live.is_dead_within(PATIENCE).map(drop)
 }
