@@ -5,7 +5,7 @@
 //! each accepted socket, first of all: to abort, so that a worker's end, however it comes, aborts the connection.
 
 use super::handover::Sockets;
-use super::relay::abort_on_close;
+use super::relay::{abort_on_close, tune};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{SockFlag, accept4};
@@ -62,6 +62,7 @@ fn thread(name: &str) -> io::Result<SyncSender<(OwnedFd, mpsc::Sender<OwnedFd>)>
 
 fn accept_all(receive: &Receiver<(OwnedFd, mpsc::Sender<OwnedFd>)>) {
     let Ok((listener, to)) = receive.recv() else { return };
+    tune(&listener);
     loop {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
             Ok(fd) => {

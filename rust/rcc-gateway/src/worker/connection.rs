@@ -2,7 +2,7 @@
 
 use super::dial::{Failed, Whither};
 use super::log::plain;
-use super::relay::{deliver_on_close, direction, tune};
+use super::relay::{deliver_on_close, direction};
 use super::session::Session;
 use super::sniff::{self, Kind, Prelude};
 use super::{endpoint, http_relay};
@@ -62,7 +62,6 @@ impl Dialled {
 /// Serves the connection to its end. Dropping `client` aborts it unless it ended orderly.
 pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
     let Ok(to) = destination(&client) else { return };
-    tune(&client);
     let number = session.number();
     let name = match to.ip() {
         IpAddr::V4(ip) => session.stand_ins.borrow().name(ip).cloned(),

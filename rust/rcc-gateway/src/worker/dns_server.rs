@@ -2,7 +2,7 @@
 //! `MSG_DONTWAIT` itself.
 
 use super::log::plain;
-use super::relay::tune;
+
 use super::session::Session;
 use crate::dns::{self, Known, MAX_UDP, Outcome};
 use nix::errno::Errno;
@@ -60,7 +60,6 @@ fn receive(fd: i32, buffer: &mut [u8]) -> Result<(usize, Option<SockaddrIn>), Er
 
 /// Serves one connection.
 pub async fn stream(session: Rc<Session>, mut stream: TcpStream) {
-    tune(&stream);
     let one = async |stream: &mut TcpStream| -> io::Result<()> {
         let length = stream.read_u16().await?;
         let mut query = vec![0; usize::from(length).min(4096)];

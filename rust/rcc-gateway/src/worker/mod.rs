@@ -30,6 +30,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::runtime::LocalOptions;
 
 /// How long each step of the handshake may take.
 const STEP: Duration = Duration::from_secs(10);
@@ -125,17 +126,20 @@ fn run(
     sockets: handover::Sockets,
     acceptors: &accept::Acceptors,
 ) -> ExitCode {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() else {
-        return ExitCode::FAILURE;
-    };
-    let local = tokio::task::LocalSet::new();
-    let ended = local.block_on(&runtime, async {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
+    let ended = runtime.block_on(async {
         let sockets = acceptors.listen(sockets);
         tell(launcher, &FromGateway::Listening);
+        // Tasks of their own: to wake this one, which is the runtime's root, costs tokio a write(2) each time.
+        let log = session.log.clone();
+        let mut log = tokio::task::spawn_local(async move { log.follow().await });
+        let mut serve = tokio::task::spawn_local(session::serve(session.clone(), sockets));
         tokio::select! {
             why = watch(launcher.as_fd()) => why,
-            () = session.log.follow() => Ok(()),
-            why = session::serve(session.clone(), sockets) => Err(why),
+            _ = &mut log => Ok(()),
+            why = &mut serve => why.map_or(Ok(()), Err),
         }
     });
     if let Err(problem) = ended {

@@ -50,14 +50,15 @@ pub fn deliver_on_close(fd: &impl AsFd) {
     let _ = SockRef::from(fd).set_linger(None);
 }
 
-/// Small writes at once, and dead peers noticed.
-pub fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
+/// Small writes at once, and dead peers noticed. What a listener accepts has its settings.
+pub fn tune(fd: &impl AsFd) {
+    let socket = SockRef::from(fd);
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
         .with_interval(Duration::from_secs(15))
         .with_retries(4);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
 #[derive(Debug)]
