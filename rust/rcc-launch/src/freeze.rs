@@ -39,7 +39,13 @@ pub fn signal(first: i32, number: i32) {
 /// as an editor does at Ctrl-Z.
 #[must_use]
 pub fn agent_stopped(init: i32) -> bool {
-    children(init).first().is_some_and(|agent| state(*agent) == Some('T'))
+    children(init).first().is_some_and(|agent| is_stopped(*agent))
+}
+
+/// Whether a process was stopped.
+#[must_use]
+pub fn is_stopped(pid: i32) -> bool {
+    state(pid) == Some('T')
 }
 
 /// All processes of a pid namespace descend from its first; orphans become its children. Sorted.

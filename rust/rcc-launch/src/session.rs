@@ -11,7 +11,7 @@ use crate::project::{self, Project};
 use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
 use crate::{freeze, packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -140,8 +140,9 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let mut watch = Watch { absent: protection.absent, present: protection.present, sockets };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     drop(terminal);
-    // Podman that came to its own end has removed it.
-    if !matches!(&outcome, Ok(o) if o.podman_ended_itself) {
+    // Podman that came to its own end has removed it, unless a signal to the whole job ended it as well.
+    let record = |id: &String| spec.storage.join("vfs-containers").join(id).exists();
+    if !matches!(&outcome, Ok(o) if o.podman_ended_itself && !o.container_id.as_ref().is_some_and(record)) {
         podman::remove(launch.machine, &spec, &spec.name);
         if let Some(id) = outcome.as_ref().ok().and_then(|o| o.container_id.as_deref()) {
             podman::forget(launch.machine, id);
@@ -334,8 +335,16 @@ impl Signals {
             set.add(signal);
         }
         let before = set.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK).map_err(failed)?;
+        // Podman, in the same job, reads the terminal in the background as well; this process stops in `give_way` instead,
+        // and where it has to end there it can.
+        SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block().map_err(failed)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
         Ok(Self { fd, before })
+    }
+
+    /// Whether one has come that was not taken yet.
+    fn waiting(&self) -> bool {
+        matches!(poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO), Ok(1..))
     }
 }
 
@@ -453,9 +462,12 @@ impl Live {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
                         _ => self.stop(problem),
                     }
-                } else if let Some(terminal) = terminal {
+                } else if let Some(terminal) = terminal.filter(|_| self.deadline.is_none()) {
                     self.give_way(terminal);
                 }
+            }
+            if self.deadline.is_some() {
+                self.end_in_background();
             }
         }
         let status = self.podman.wait().map_err(|e| io_problem("podman", &e))?;
@@ -599,30 +611,61 @@ impl Live {
 
     /// Signals Podman, which reads the terminal in a process of its own below the one that was started.
     fn podman(&self, signal: i32) {
-        let mut ended = [PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN)];
-        if matches!(poll(&mut ended, PollTimeout::ZERO), Ok(1..)) {
-            return;
+        if let Some(pid) = self.podman_pid() {
+            freeze::signal(pid, signal);
         }
-        freeze::signal(i32::try_from(self.podman.id()).unwrap_or(-1), signal);
+    }
+
+    /// Podman's number, unless it has ended.
+    fn podman_pid(&self) -> Option<i32> {
+        let mut ended = [PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN)];
+        let has_ended = matches!(poll(&mut ended, PollTimeout::ZERO), Ok(1..));
+        i32::try_from(self.podman.id()).ok().filter(|_| !has_ended)
     }
 
     /// When the agent has stopped itself, as programs do at Ctrl-Z, the person's shell gets the terminal, and `fg` goes on.
+    /// The same when Podman was stopped because it read the terminal in the background.
     fn give_way(&self, terminal: &Terminal) {
-        let Some(init) = self.init.filter(|init| freeze::agent_stopped(*init)) else { return };
+        let podman_stopped = || self.podman_pid().is_some_and(freeze::is_stopped);
+        let wanted = |init: &i32| freeze::agent_stopped(*init) || (!terminal::in_foreground() && podman_stopped());
+        let Some(init) = self.init.filter(wanted) else { return };
         // Nothing inside may go on while this process does not watch. What can't be stopped keeps the terminal.
         if !freeze::stop(init) {
             return freeze::resume(init);
         }
         self.podman(libc::SIGSTOP);
         if let Ok(interlude) = terminal.interrupt() {
-            // The call returns when the job is continued.
-            // SAFETY: kill with numbers; 0 is the own process group.
-            unsafe { libc::kill(0, libc::SIGTSTP) };
+            self.stop_job();
             drop(interlude);
         }
         self.podman(libc::SIGCONT);
         freeze::resume(init);
         self.podman(libc::SIGWINCH);
+    }
+
+    /// Stops this job until its shell gives it the terminal again, or something asks it to end.
+    fn stop_job(&self) {
+        loop {
+            // The call returns when the job is continued.
+            // SAFETY: kill with numbers; 0 is the own process group.
+            unsafe { libc::kill(0, libc::SIGTSTP) };
+            if terminal::in_foreground() || self.signals.waiting() {
+                return;
+            }
+            // In the background (`bg`) it has no terminal, and stops again. Where no shell could continue it the kernel
+            // does not stop it; then this waits.
+            std::thread::sleep(WATCH_EVERY);
+        }
+    }
+
+    /// A session that has to end in the background: Podman stopped there, and would not see the container's end.
+    fn end_in_background(&self) {
+        let ended = |container: &OwnedFd| {
+            matches!(poll(&mut [PollFd::new(container.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO), Ok(1..))
+        };
+        if self.container.as_ref().is_some_and(ended) && self.podman_pid().is_some_and(freeze::is_stopped) {
+            self.podman(libc::SIGKILL);
+        }
     }
 
     /// Ends the session for a reason of rcc's own.

@@ -1,8 +1,12 @@
 //! The person's terminal, put back as it was found whatever became of the program inside.
 
-use nix::sys::termios::{FlushArg, SetArg, Termios, tcflush, tcgetattr, tcsetattr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, read, tcgetpgrp};
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 /// Ends whatever string the program was in the middle of, leaves the alternate screen, shows the cursor in its usual form,
 /// ends mouse, focus, paste and key reports and the kitty keyboard protocol, resets colours, palette, links, character
@@ -25,8 +29,16 @@ const RESET: &[&str] = &[
     "\x1b[4l\x1b[4i",
 ];
 
-/// How long answers of the terminal to questions asked inside may still come in after the end.
-const LATE: Duration = Duration::from_millis(30);
+/// What every terminal answers ("I am well", ECMA-48's device status report), and in its turn: after whatever was asked
+/// before it. Any other parser of escape sequences passes over it.
+const QUESTION: &[u8] = b"\x1b[5n";
+const ANSWER: &[u8] = b"\x1b[0n";
+
+/// How long the terminal may take to answer. One that does not answer costs this much at the end.
+const LATE: Duration = Duration::from_millis(500);
+
+/// How long answers are awaited in any case: the program may have asked the same question.
+const AT_LEAST: Duration = Duration::from_millis(30);
 
 /// The terminal as it was before the session.
 pub struct Terminal {
@@ -42,22 +54,74 @@ pub fn present() -> bool {
 
 impl Terminal {
     /// Remembers how the terminal is. None where no stream of this process is one, so that nothing can write to it.
+    ///
+    /// Until this is dropped nothing that is typed is shown, unless the agent shows it: Podman ends a little before this
+    /// process, leaves the terminal as it found it, and the terminal's last answers would be seen.
     #[must_use]
     pub fn remember() -> Option<Self> {
         let any = io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal();
-        any.then(|| Self { before: tcgetattr(io::stdin()).ok() })
+        // With one side alone the program has no terminal to change; the other end of a pipe may have it.
+        let before = tcgetattr(io::stdin()).ok().filter(|_| present());
+        if let Some(before) = before.as_ref().filter(|_| in_foreground()) {
+            let mut silent = before.clone();
+            silent.local_flags.remove(LocalFlags::ECHO);
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &silent);
+        }
+        any.then_some(Self { before })
     }
 }
 
-/// Writes to whichever stream is the terminal.
 fn reset() {
-    let sequences = RESET.concat();
+    say(RESET.concat().as_bytes());
+}
+
+/// Writes to whichever stream is the terminal.
+fn say(bytes: &[u8]) {
     let _ = if io::stdout().is_terminal() {
         let mut out = io::stdout();
-        out.write_all(sequences.as_bytes()).and_then(|()| out.flush())
+        out.write_all(bytes).and_then(|()| out.flush())
     } else {
-        io::stderr().write_all(sequences.as_bytes())
+        io::stderr().write_all(bytes)
     };
+}
+
+/// Takes in what the terminal still answers to questions asked inside, which would be typed at the shell's prompt.
+fn swallow_answers(before: &Termios) -> nix::Result<()> {
+    let mut raw = before.clone();
+    cfmakeraw(&mut raw);
+    tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
+    say(QUESTION);
+    let began = Instant::now();
+    let mut heard = Vec::new();
+    let mut answered = false;
+    loop {
+        let until = if answered { AT_LEAST } else { LATE };
+        let left = until.saturating_sub(began.elapsed());
+        let stdin = io::stdin();
+        let mut ready = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        if left.is_zero() || poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))? == 0 {
+            return tcflush(io::stdin(), FlushArg::TCIFLUSH);
+        }
+        let mut some = [0; 256];
+        let count = read(&stdin, &mut some)?;
+        heard.extend_from_slice(&some[..count]);
+        answered |= heard.windows(ANSWER.len()).any(|w| w == ANSWER);
+        heard.drain(..heard.len().saturating_sub(ANSWER.len()));
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether this job may touch the terminal: its shell has put it into the foreground, or there is no job control.
+#[must_use]
+pub fn in_foreground() -> bool {
+    match tcgetpgrp(io::stdin()) {
+        Ok(group) => group == getpgrp(),
+        // Some other kind of input, or a terminal that is not the controlling one, which keeps no jobs. Any other error
+        // is that of a terminal that was hung up.
+        Err(e) => e == Errno::ENOTTY,
+    }
 }
 
 /// The terminal while it is the person's again in the middle of a session. Dropping it gives it back to the agent.
@@ -69,10 +133,12 @@ impl Terminal {
     /// Puts the terminal as it was before the session, for a question or for the shell.
     pub fn interrupt(&self) -> nix::Result<Interlude> {
         let during = tcgetattr(io::stdin())?;
-        reset();
-        eprint!("\r\n");
-        if let Some(before) = &self.before {
-            tcsetattr(io::stdin(), SetArg::TCSAFLUSH, before)?;
+        if in_foreground() {
+            reset();
+            eprint!("\r\n");
+            if let Some(before) = &self.before {
+                tcsetattr(io::stdin(), SetArg::TCSAFLUSH, before)?;
+            }
         }
         Ok(Interlude { during })
     }
@@ -91,20 +157,21 @@ impl Interlude {
 
 impl Drop for Interlude {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.during);
+        if in_foreground() {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.during);
+        }
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if !io::stdout().is_terminal() && !io::stderr().is_terminal() {
+        // A job in the background was stopped, and so has given the terminal back already; it is the shell's now.
+        if !in_foreground() || (!io::stdout().is_terminal() && !io::stderr().is_terminal()) {
             return;
         }
         reset();
-        // What the terminal still answers would be typed at the shell's prompt.
-        std::thread::sleep(LATE);
-        let _ = tcflush(io::stdin(), FlushArg::TCIFLUSH);
         if let Some(before) = &self.before {
+            let _ = swallow_answers(before);
             let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, before);
         }
     }
