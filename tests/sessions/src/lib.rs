@@ -6,11 +6,13 @@
 
 pub mod fake;
 mod processes;
+mod pty;
 mod session;
 mod traces;
 
 pub use processes::{Process, processes};
-pub use session::{Live, Part};
+pub use pty::Pty;
+pub use session::{Live, Part, agent, part};
 pub use traces::Traces;
 
 use anyhow::{Context, Result, ensure};

@@ -16,6 +16,8 @@ pub struct Process {
     pub line: String,
     /// The id of its real user.
     pub uid: u32,
+    /// The letter of its state: `T` is stopped.
+    pub state: char,
 }
 
 /// All processes that have not ended.
@@ -29,7 +31,8 @@ fn read(pid: i32) -> Option<Process> {
     let folder = PathBuf::from(format!("/proc/{pid}"));
     let status = fs::read_to_string(folder.join("status")).ok()?;
     let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(":\t").map(str::to_owned));
-    if field("State")?.starts_with(['Z', 'X']) {
+    let state = field("State")?.chars().next()?;
+    if matches!(state, 'Z' | 'X') {
         return None;
     }
     let line = fs::read(folder.join("cmdline")).ok()?;
@@ -39,5 +42,6 @@ fn read(pid: i32) -> Option<Process> {
         name: field("Name")?,
         line: String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned(),
         uid: field("Uid")?.split('\t').next()?.parse().ok()?,
+        state,
     })
 }

@@ -113,34 +113,12 @@ impl Live {
     /// The processes of the program inside.
     #[must_use]
     pub fn agent(&self) -> Vec<Process> {
-        let inside = |p: &Process| {
-            let is_rcc =
-                p.name == "rcc" || p.name == "podman" || p.name == "conmon" || p.line.starts_with("/run/rcc/init");
-            p.line.contains(&self.mark) && !is_rcc
-        };
-        processes().into_iter().filter(inside).collect()
+        agent(&self.mark)
     }
 
     /// The process that is one part of this session.
-    pub fn part(&self, part: Part) -> Result<i32> {
-        let rcc = i32::try_from(self.child.id())?;
-        let all = processes();
-        let find = |what: &dyn Fn(&Process) -> bool| all.iter().find(|p| what(p)).map(|p| p.pid);
-        let init = || find(&|p| p.line.starts_with("/run/rcc/init") && p.line.contains(&self.mark));
-        let found = match part {
-            Part::Launcher => Some(rcc),
-            Part::Podman => find(&|p| p.parent == rcc && p.name == "podman"),
-            Part::Conmon => init().and_then(|i| all.iter().find(|p| p.pid == i)).map(|p| p.parent),
-            Part::Init => init(),
-            Part::Agent => self.agent().first().map(|p| p.pid),
-            // With one session at a time there is one of each.
-            Part::Watchdog => find(&|p| p.name == "rcc-watchdog"),
-            Part::Worker => {
-                find(&|p| p.line.contains("rcc-gateway worker") || p.line.starts_with("/proc/self/exe worker"))
-            }
-            Part::Supervisor => find(&|p| p.line.ends_with("rcc-gateway serve")),
-        };
-        found.with_context(|| format!("no {part:?} in {all:#?}"))
+    pub fn part(&self, which: Part) -> Result<i32> {
+        part(i32::try_from(self.child.id())?, &self.mark, which)
     }
 
     /// Kills one part as `kill -9` does.
@@ -160,6 +138,35 @@ impl Live {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// The processes of a program in a session, known by a mark in their arguments.
+#[must_use]
+pub fn agent(mark: &str) -> Vec<Process> {
+    let inside = |p: &Process| {
+        let is_rcc = p.name == "rcc" || p.name == "podman" || p.name == "conmon" || p.line.starts_with("/run/rcc/init");
+        p.line.contains(mark) && !is_rcc
+    };
+    processes().into_iter().filter(inside).collect()
+}
+
+/// The process that is one part of the session of a launcher and a mark.
+pub fn part(rcc: i32, mark: &str, which: Part) -> Result<i32> {
+    let all = processes();
+    let find = |what: &dyn Fn(&Process) -> bool| all.iter().find(|p| what(p)).map(|p| p.pid);
+    let init = || find(&|p| p.line.starts_with("/run/rcc/init") && p.line.contains(mark));
+    let found = match which {
+        Part::Launcher => Some(rcc),
+        Part::Podman => find(&|p| p.parent == rcc && p.name == "podman"),
+        Part::Conmon => init().and_then(|i| all.iter().find(|p| p.pid == i)).map(|p| p.parent),
+        Part::Init => init(),
+        Part::Agent => agent(mark).first().map(|p| p.pid),
+        // With one session at a time there is one of each.
+        Part::Watchdog => find(&|p| p.name == "rcc-watchdog"),
+        Part::Worker => find(&|p| p.line.contains("rcc-gateway worker") || p.line.starts_with("/proc/self/exe worker")),
+        Part::Supervisor => find(&|p| p.line.ends_with("rcc-gateway serve")),
+    };
+    found.with_context(|| format!("no {which:?} in {all:#?}"))
 }
 
 impl Drop for Live {
