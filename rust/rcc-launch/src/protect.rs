@@ -17,6 +17,8 @@ use std::path::{Component, Path, PathBuf};
 const FILE_LIMIT: u64 = 4 << 20;
 /// Files and folders that a protected folder may hold.
 const ENTRY_LIMIT: usize = 2000;
+/// Bytes that all copies of a session may have: they lie in the person's runtime folder, which is memory.
+const COPIES_LIMIT: u64 = 64 << 20;
 /// Files and folders that git's own folder may hold beside objects.
 const GIT_LIMIT: usize = 200_000;
 /// How deep git's folder of modules is searched.
@@ -63,6 +65,7 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(copies);
     made.map_err(|e| crate::home::disk_problem(copies, &e))?;
     let mut protection = Protection::default();
+    let mut room = COPIES_LIMIT;
     for path in paths {
         // Each folder above is bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
         for folder in above(&path) {
@@ -71,7 +74,7 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
                 protection.covered.push(Protected { path: folder.to_owned(), copy: None });
             }
         }
-        match take(&project.folder, &path, &copies.join(protection.covered.len().to_string())) {
+        match take(&project.folder, &path, &copies.join(protection.covered.len().to_string()), &mut room) {
             Ok((copy, identity)) => {
                 protection.covered.push(Protected { path: path.clone(), copy: Some(copy) });
                 protection.present.push((path, identity));
@@ -109,25 +112,28 @@ fn refusal(project: &Project, path: &Path, error: &io::Error) -> Problem {
         Some(libc::ELOOP) => "it is a link, or lies behind one; a protected file must be a plain one".to_owned(),
         _ => error.to_string(),
     };
-    let remedy = format!("look at it, and replace the link by what it leads to: ls -l '{}'", place.display());
+    let remedy =
+        format!("look at it, and put a plain file or folder of yours in its place: ls -l '{}'", place.display());
     Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy)
 }
 
 /// Copies a file or a folder of files; gives the copy's path, and what was copied.
-fn take(project: &OwnedFd, path: &Path, copy: &Path) -> io::Result<(PathBuf, Identity)> {
+fn take(project: &OwnedFd, path: &Path, copy: &Path, room: &mut u64) -> io::Result<(PathBuf, Identity)> {
     let opened = beneath::open(project, path, libc::O_PATH)?;
     let about = nix::sys::stat::fstat(&opened)?;
     let mode = about.st_mode;
     match mode & libc::S_IFMT {
-        libc::S_IFREG => copy_file(project, path, copy, mode)?,
-        libc::S_IFDIR => copy_folder(project, path, copy, &mut 0)?,
+        libc::S_IFREG => copy_file(project, path, copy, mode, room)?,
+        libc::S_IFDIR => copy_folder(project, path, copy, &mut 0, room)?,
         _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a file nor a folder")),
     }
     Ok((copy.to_owned(), (about.st_dev, about.st_ino)))
 }
 
-fn copy_file(folder: impl AsFd, path: &Path, copy: &Path, mode: u32) -> io::Result<()> {
+fn copy_file(folder: impl AsFd, path: &Path, copy: &Path, mode: u32, room: &mut u64) -> io::Result<()> {
     let bytes = beneath::read(&folder, path, FILE_LIMIT)?;
+    let rest = room.checked_sub(bytes.len() as u64);
+    *room = rest.ok_or_else(|| io::Error::other(format!("all that is protected is more than {COPIES_LIMIT} bytes")))?;
     // Through another name of the same file, the agent could write what is covered here.
     if nix::sys::stat::fstat(beneath::open(&folder, path, libc::O_PATH)?)?.st_nlink > 1 {
         return Err(io::Error::other("it is a hard link: the same file has another name"));
@@ -136,7 +142,7 @@ fn copy_file(folder: impl AsFd, path: &Path, copy: &Path, mode: u32) -> io::Resu
     io::Write::write_all(&mut out, &bytes)
 }
 
-fn copy_folder(project: &OwnedFd, path: &Path, copy: &Path, seen: &mut usize) -> io::Result<()> {
+fn copy_folder(project: &OwnedFd, path: &Path, copy: &Path, seen: &mut usize, room: &mut u64) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(copy)?;
     for name in names(project, path)? {
         *seen += 1;
@@ -148,8 +154,8 @@ fn copy_folder(project: &OwnedFd, path: &Path, copy: &Path, seen: &mut usize) ->
         let Ok(opened) = beneath::open(project, &inner, libc::O_PATH | libc::O_NOFOLLOW) else { continue };
         let mode = nix::sys::stat::fstat(&opened)?.st_mode;
         match mode & libc::S_IFMT {
-            libc::S_IFREG => copy_file(project, &inner, &into, mode)?,
-            libc::S_IFDIR => copy_folder(project, &inner, &into, seen)?,
+            libc::S_IFREG => copy_file(project, &inner, &into, mode, room)?,
+            libc::S_IFDIR => copy_folder(project, &inner, &into, seen, room)?,
             // A link within (a hook that points to a script): kept as a link, it is read-only and leads where it led.
             libc::S_IFLNK => std::os::unix::fs::symlink(nix::fcntl::readlinkat(&opened, "")?, into)?,
             // A socket, FIFO or device in a protected folder is not carried over.
