@@ -3,16 +3,18 @@
 //! Without it the agent would be process 1: signals it has no handler for would be ignored, and orphans would stay.
 
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execvp, fork, getpgrp, isatty, setpgid, tcsetpgrp};
 use std::ffi::CString;
 use std::io;
 
-/// Runs `command` to its end and gives the exit code: the command's own, 128 + N after signal N, 127 when it was not
-/// found and 126 when it could not be run.
-pub fn run(command: &[CString]) -> io::Result<u8> {
+/// Runs `command` with at most `processes` to its end and gives the exit code: the command's own, 128 + N after signal N,
+/// 127 when it was not found and 126 when it could not be run.
+pub fn run(processes: u32, command: &[CString]) -> io::Result<u8> {
     let name = command.first().ok_or_else(|| io::Error::other("no command"))?;
+    limit(processes)?;
     let all = SigSet::all();
     let before = all.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)?;
     // SAFETY: the process has one thread, so the child may do whatever the parent could.
@@ -27,6 +29,15 @@ pub fn run(command: &[CString]) -> io::Result<u8> {
         }
         ForkResult::Parent { child } => supervise(child, &all),
     }
+}
+
+/// Limits the processes and threads of this user namespace; nobody here can raise it again. Not by Podman's `--ulimit`: a
+/// limit that is set before a user namespace is made counts in the one above too, where all sessions of the person are
+/// (`is_rlimit_overlimit` in the kernel's ucount.c), so that one session would leave none to the others.
+fn limit(processes: u32) -> io::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let limit = most.min(processes.into());
+    Ok(setrlimit(Resource::RLIMIT_NPROC, limit, limit)?)
 }
 
 /// Makes the child a process group of its own, in the foreground of the terminal if there is one, so that Ctrl-C

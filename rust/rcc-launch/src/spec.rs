@@ -319,6 +319,7 @@ pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
     args.push(places.root().into());
     args.push(format!("{INSIDE}/init").into());
     args.push("init".into());
+    args.push(spec.limits.pids.to_string().into());
     args.extend(spec.command.iter().cloned());
     args
 }
@@ -341,8 +342,6 @@ fn limits(spec: &ContainerSpec, add: &mut impl FnMut(&str, &str)) {
     if let Some(cpu) = limits.cpu {
         add("cpus", &format!("{}.{:03}", cpu / 1000, cpu % 1000));
     }
-    // In the container's own user namespace only its own processes count, with or without a cgroup.
-    add("ulimit", &format!("nproc={0}:{0}", limits.pids));
     add("ulimit", &format!("core={0}:{0}", limits.core));
 }
 

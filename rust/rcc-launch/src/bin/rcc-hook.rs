@@ -1,5 +1,5 @@
-//! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init CMD…`
-//! the container's first process. Not for people.
+//! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init
+//! PROCESSES CMD…` the container's first process. Not for people.
 
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -13,7 +13,10 @@ fn main() -> ExitCode {
             Some(socket) => hook(Path::new(&socket)),
             None => usage(),
         },
-        Some("init") => init(arguments.collect()),
+        Some("init") => match arguments.next().and_then(|a| a.to_str()?.parse().ok()) {
+            Some(processes) => init(processes, arguments.collect()),
+            None => usage(),
+        },
         _ => usage(),
     }
 }
@@ -28,10 +31,10 @@ fn hook(socket: &Path) -> ExitCode {
     }
 }
 
-fn init(command: Vec<OsString>) -> ExitCode {
+fn init(processes: u32, command: Vec<OsString>) -> ExitCode {
     // An argument can't hold a zero byte, so none is lost here.
     let command: Vec<CString> = command.into_iter().filter_map(|a| CString::new(a.into_vec()).ok()).collect();
-    match rcc_launch::init::run(&command) {
+    match rcc_launch::init::run(processes, &command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("rcc: {error}");
@@ -41,6 +44,6 @@ fn init(command: Vec<OsString>) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: rcc-hook hook SOCKET | rcc-hook init COMMAND…");
+    eprintln!("usage: rcc-hook hook SOCKET | rcc-hook init PROCESSES COMMAND…");
     ExitCode::from(rcc_report::EXIT_USAGE)
 }
