@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the key file holds that no session may show.
 const SECRET: &str = "the-persons-private-key";
@@ -503,8 +503,8 @@ fn nothing_of_the_callers_environment_is_heard() {
         }
         insta::assert_snapshot!("environment", said);
         // The programs of a release are static, and not even they load a library; those of a test may be dynamic.
-        ensure!(heard(&rig)?.iter().all(|line| line == "loaded into rcc"), "heard by {:?}", heard(&rig)?);
-        ensure!(user(&rig, "find ~/elsewhere ~/run ~/tmp -mindepth 1")? == "", "something was made elsewhere");
+        ensure!(heard(&rig).iter().all(|line| line == "loaded into rcc"), "heard by {:?}", heard(&rig));
+        ensure!(user(&rig, "find ~/elsewhere ~/run ~/tmp -mindepth 1")?.is_empty(), "something was made elsewhere");
         // The key in the mounts or files that a configuration asked for.
         let mut command = rig.rcc(["run", "--", "/bin/bash", "-c", "ls -A /mnt ~/.ssh; cat /proc/self/mountinfo"]);
         command.envs(all.iter().copied());
@@ -542,7 +542,7 @@ fn controls(rig: &Rig<'_>) -> Result<()> {
         user(rig, "rm -f ~/heard")?;
         let mut command = in_plain_podman(rig, "", "true");
         command.env(variable, value).output()?;
-        heard(rig)
+        Ok(heard(rig))
     };
     for (variable, value, by) in [
         ("CONTAINERS_CONF", "/home/dev/xdg/containers/containers.conf", "crun"),
@@ -569,8 +569,9 @@ fn controls(rig: &Rig<'_>) -> Result<()> {
     Ok(())
 }
 
-fn heard(rig: &Rig<'_>) -> Result<Vec<String>> {
-    Ok(fs::read_to_string(rig.user.home.join("heard")).unwrap_or_default().lines().map(str::to_owned).collect())
+/// Who fell for a trap.
+fn heard(rig: &Rig<'_>) -> Vec<String> {
+    fs::read_to_string(rig.user.home.join("heard")).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -595,7 +596,7 @@ fn sockets_and_mounts_below_what_is_read_only() {
         let place = "/opt/daemon/its.sock";
         let daemon = UnixListener::bind(place)?;
         fs::set_permissions(place, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
-        ensure!(user(&rig, &connect(place))? == "", "the person reaches the daemon");
+        ensure!(user(&rig, &connect(place))?.is_empty(), "the person reaches the daemon");
         for way in [place, "/opt/../opt/daemon/its.sock", "/proc/1/root/opt/daemon/its.sock"] {
             let said = inside(&rig, &connect(way))?;
             ensure!(said.contains("Connection refused"), "{way}: {said}");
@@ -651,4 +652,167 @@ fn ends_for_socket(live: &mut Live, place: &str) -> Result<()> {
     ensure!(status.code() == Some(124), "{status}: {said}");
     ensure!(said.contains(&format!("RCC-206: {place}: ")) && said.contains("hint: "), "{said}");
     live.is_dead_within(PATIENCE).map(drop)
+}
+
+#[test]
+fn limits_hold_or_are_said_not_to() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "pids = 60\nsessions = 2")?;
+        let before = Traces::after_first_session(&rig)?;
+        // No cgroup controller is delegated in this world: memory can't be limited. It is said; or refused, which leaves
+        // nothing, and lets the agent run not even for a moment.
+        let output = rig.inside("true")?;
+        ensure!(
+            output.status.success() && shown(&output).contains("rcc: warning: RCC-305: memory: "),
+            "{}",
+            shown(&output)
+        );
+        let policy = rig.usual_policy(&[], "pids = 60\nsessions = 2");
+        rig.policy(&policy.replace("\"warn\"", "\"refuse\""))?;
+        let began = Instant::now();
+        let mut command = rig.rcc(["run", "--", "/usr/bin/touch", "it-ran"]);
+        command.stdin(std::process::Stdio::null());
+        let said = refused(command, "RCC-305")?;
+        ensure!(began.elapsed() < PATIENCE, "{:?}: {said}", began.elapsed());
+        ensure!(!rig.project.join("it-ran").exists(), "the agent ran");
+        rig.policy(&policy)?;
+        before.nothing_more(&rig)?;
+
+        // A session that takes all processes it can has its own share of them, and no more.
+        let mut live = Live::start(&rig, "for i in {1..200}; do sleep 1000 & done 2>/dev/null; echo full; read -r")?;
+        rig.wait_until("the session is full", PATIENCE, || Ok(all_processes() >= 55))?;
+        let (taken, limit) = (all_processes(), 60);
+        ensure!(taken <= limit, "{taken} processes");
+        ensure!(user(&rig, "for i in {1..30}; do sleep 0.1 & done; wait; echo fine")? == "fine\n");
+        ensure!(inside(&rig, "for i in {1..30}; do sleep 0.1 & done; wait; echo fine")? == "fine\n");
+
+        // More sessions than the policy allows.
+        let second = Live::idle(&rig)?;
+        refused(start(&rig), "RCC-404")?;
+        end(second)?;
+        rig.wait_until("the second session's place is free", PATIENCE, || Ok(rig.inside("true")?.status.success()))?;
+        live.signal(Signal::SIGTERM)?;
+        live.end()?;
+        drop(live);
+        before.nothing_more(&rig)
+    });
+}
+
+/// Processes of the one session that sleep.
+fn all_processes() -> usize {
+    rcc_sessions::processes().iter().filter(|p| p.line == "sleep 1000").count()
+}
+
+#[test]
+fn a_crash_inside_runs_nothing_outside() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        // The value 1: with 0 the kernel would still run a handler that is a pipe (core(5)).
+        let crash = "for folder in ~ /tmp ~/project; do
+                cd $folder; ulimit -c unlimited; bash -c 'kill -SEGV $$'; python3 -c 'import os; os.abort()'
+            done 2>/dev/null
+            sed -n '/^Max core/s/  */ /gp' /proc/self/limits /proc/1/limits
+            ls -A /tmp ~/project; find ~ -name '*core*'";
+        for caller in ["ulimit -c unlimited", "ulimit -Sc 0"] {
+            let mut command = rig.command("/bin/bash");
+            command.args(["-c", &format!("{caller}; exec /usr/local/bin/rcc run -- /bin/bash -c \"$0\""), crash]);
+            let said = succeeds(&command.output()?).context(caller)?;
+            let line = "Max core file size 1 1 bytes \n";
+            ensure!(said == format!("{line}{line}/home/dev/project:\n\n/tmp:\n"), "{caller}: {said}");
+        }
+        // A caller who may have none can't give one byte: nothing starts.
+        let mut command = rig.command("/bin/bash");
+        command.args(["-c", "ulimit -Hc 0; exec /usr/local/bin/rcc run -- /bin/true"]);
+        refused(command, "RCC-504")?;
+        // Outside, such a crash is written, unless the machine has a handler for it.
+        let handler = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
+        if !handler.starts_with(['|', '/']) {
+            let left = user(&rig, "mkdir ~/c; cd ~/c; ulimit -c unlimited; bash -c 'kill -SEGV $$' || ls")?;
+            ensure!(!left.is_empty(), "no crash leaves anything here: this proves nothing");
+        }
+
+        // The container's user namespace has limits of its own, which the agent can't raise, and shares none.
+        let limits = "cd /proc/sys/user; for name in max_user_namespaces max_inotify_instances max_inotify_watches; do
+                cat $name; (echo 9999 >$name) 2>&1 | sed 's/.*: //'; done
+            python3 -c '
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+n = 0
+while libc.inotify_init() >= 0: n += 1
+print(n, os.strerror(ctypes.get_errno()))'";
+        let said = inside(&rig, limits)?;
+        let read_only = "Read-only file system";
+        ensure!(
+            said == format!("0\n{read_only}\n128\n{read_only}\n262144\n{read_only}\n128 Too many open files\n"),
+            "{said}"
+        );
+        before.nothing_more(&rig)
+    });
+}
+
+#[test]
+fn files_of_the_project_are_read_with_care() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        key(&rig)?;
+        let before = Traces::after_first_session(&rig)?;
+        let mut said = String::new();
+        for (what, break_it, code) in [
+            ("a FIFO", "mkfifo rcc.toml", "RCC-208"),
+            ("a link", "ln -s ~/.ssh/id_ed25519 rcc.toml", "RCC-208"),
+            ("a link to what never ends", "ln -s /dev/zero rcc.toml", "RCC-208"),
+            ("a folder", "mkdir rcc.toml", "RCC-208"),
+            ("a socket", "python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"rcc.toml\")'", "RCC-208"),
+            ("100 MiB", "truncate -s 100M rcc.toml", "RCC-208"),
+            ("not for its owner", "touch rcc.toml; chmod 0 rcc.toml", "RCC-208"),
+            ("not UTF-8", "printf '\\xff' >rcc.toml", "RCC-208"),
+            ("keys of the policy", "echo 'users = [\"dev\"]' >rcc.toml", "RCC-208"),
+            ("limits", "printf '[limits]\\nunenforceable = \"warn\"\\n' >rcc.toml", "RCC-208"),
+            ("a cover outside", "printf '[protect]\\nread_only = [\"../../.ssh\"]\\n' >rcc.toml", "RCC-208"),
+            ("a cover at the top", "printf '[protect]\\nread_only = [\"/etc\"]\\n' >rcc.toml", "RCC-208"),
+            ("git's configuration, a FIFO", "git init -q .; rm .git/config; mkfifo .git/config", "RCC-505"),
+            ("git's configuration, 100 MiB", "git init -q .; truncate -s 100M .git/config", "RCC-505"),
+            (
+                "git's configuration, a folder of FIFOs",
+                "git init -q .; rm .git/config; mkdir .git/config; mkfifo .git/config/x",
+                "RCC-505",
+            ),
+            ("3000 hooks", "git init -q .; mkdir -p .git/hooks; cd .git/hooks; seq 3000 | xargs touch", "RCC-505"),
+            (
+                "hooks of 1 GiB",
+                "git init -q .; mkdir -p .git/hooks; cd .git/hooks; seq 256 | xargs truncate -s 4M",
+                "RCC-505",
+            ),
+            ("hooks not for their owner", "git init -q .; mkdir -p .git/hooks; chmod 0 .git/hooks", "RCC-505"),
+            ("modules in modules", "git init -q .; mkdir -p .git/modules/a/b/c/d/e/f/g/h/i/j/k", "RCC-505"),
+            (
+                "a name that draws on the terminal",
+                "git init -q .; ln -s x \".git/$(printf '\\033]0;evil\\007\\033[2J')\"",
+                "RCC-505",
+            ),
+        ] {
+            user(&rig, &format!("chmod -R u+rwX .; find . -mindepth 1 -delete; {break_it}"))?;
+            let began = Instant::now();
+            let line = refused(start(&rig), code).with_context(|| what.to_owned())?;
+            ensure!(began.elapsed() < PATIENCE, "{what}: {:?}", began.elapsed());
+            ensure!(!line.contains(SECRET) && !line.contains('\x1b'), "{what}: {line}");
+            write!(said, "== {what}\n{line}")?;
+        }
+        insta::assert_snapshot!("project_files", said);
+        before.nothing_more(&rig)?;
+
+        // What is no file or folder in a covered folder is left out; nobody waits for it.
+        user(
+            &rig,
+            "find . -mindepth 1 -delete; git init -q .; mkdir -p .git/hooks; rm -f .git/hooks/*; mkfifo .git/hooks/pre-commit",
+        )?;
+        ensure!(inside(&rig, "ls -A .git/hooks")?.is_empty(), "a FIFO was carried over");
+        // What a project asks for is not what it gets.
+        user(&rig, "find . -mindepth 1 -delete; echo 'allow = [\"evil.example:443\"]' >rcc.toml")?;
+        let output = rig.inside("getent hosts evil.example; curl -m 5 https://evil.example; cat /etc/resolv.conf")?;
+        ensure!(shown(&output).contains("asks for evil.example:443: not granted"), "{}", shown(&output));
+        ensure!(shown(&output).contains("Could not resolve host"), "{}", shown(&output));
+        before.nothing_more(&rig)
+    });
 }
