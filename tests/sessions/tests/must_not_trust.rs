@@ -19,9 +19,9 @@ const SECRET: &str = "the-persons-private-key";
 /// How long a session may take to be ended for what appeared, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Exchanges two names in one step (renameat2(2), `RENAME_EXCHANGE`); with a third argument, again and again.
+/// Exchanges two names in one step (renameat2(2), `RENAME_EXCHANGE`); with a third argument, again and again after so many seconds.
 const EXCHANGE: &str = r#"
-import ctypes, os, sys
+import ctypes, os, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 a, b = (name.encode() for name in sys.argv[1:3])
 while True:
@@ -29,6 +29,7 @@ while True:
         sys.exit(": " + os.strerror(ctypes.get_errno()))
     if len(sys.argv) < 4:
         break
+    time.sleep(float(sys.argv[3]))
 "#;
 
 fn write_as_user(rig: &Rig<'_>, path: &Path, text: &str) -> Result<()> {
@@ -232,7 +233,7 @@ fn a_swap_between_look_and_mount_gains_nothing() {
         let mut starts = Starts { rig: &rig, project: &project, refused: 0 };
 
         // A name that is covered from now on, and in the session under way is not.
-        let live = Live::start_in(&rig, &project, "exec python3 exchange.py data other forever")?;
+        let live = Live::start_in(&rig, &project, "exec python3 exchange.py data other 0")?;
         rig.policy(&rig.usual_policy(&[], "[protect]\nread_only = [\"data\"]"))?;
         for _ in 0..15 {
             starts.again("cat data/* other/* /proc/self/mountinfo")?;
@@ -242,9 +243,13 @@ fn a_swap_between_look_and_mount_gains_nothing() {
 
         // A folder above the project in the agent's home: a link to the keys, then a folder that looks like the project.
         rig.policy(&rig.usual_policy(&[], ""))?;
+        // The hook has much to mask after it has compared, and before it covers.
+        root("mkdir /opt/many")?;
+        let many: Vec<UnixListener> =
+            (0..700).map(|i| UnixListener::bind(format!("/opt/many/{i}"))).collect::<Result<_, _>>()?;
         for decoy in ["ln -s ../../../../../.ssh ~/decoy", "mkdir ~/decoy; cp -a . ~/decoy/app"] {
             user(&rig, "cd ~/.local/share/rcc/homes/app-*; rm -rf work decoy")?;
-            let swap = format!("{decoy}; exec python3 exchange.py ~/work ~/decoy forever");
+            let swap = format!("{decoy}; exec python3 exchange.py ~/work ~/decoy 0.002");
             let live = Live::start_in(&rig, &project, &swap)?;
             for _ in 0..12 {
                 starts.again(
@@ -253,6 +258,8 @@ fn a_swap_between_look_and_mount_gains_nothing() {
             }
             end(live)?;
         }
+        drop(many);
+        root("rm -r /opt/many")?;
         ensure!(user(&rig, "ls ~/.ssh")? == "id_ed25519\npre-commit\n", "something was made in ~/.ssh");
         let config = user(&rig, "cat ~/work/app/.git/config")?;
         ensure!(!config.contains("evil"), "what was covered was written: {config}");
@@ -261,7 +268,7 @@ fn a_swap_between_look_and_mount_gains_nothing() {
 
         // The same swap, and a plain mount of that name.
         let mut swap = rig.command("/usr/bin/python3");
-        let mut swapping = swap.args(["exchange.py", "data", "other", "forever"]).current_dir(&project).spawn()?;
+        let mut swapping = swap.args(["exchange.py", "data", "other", "0"]).current_dir(&project).spawn()?;
         let volume = format!("-v {}/data:/mnt:ro", project.display());
         let leaked = (0..40).any(|_| {
             let output = in_plain_podman(&rig, &volume, "cat /mnt/id_ed25519").output();
