@@ -129,7 +129,8 @@ pub fn sweep(machine: &Machine, id: &str, storage: &ContainerSpec) {
     let folder = sessions(machine).join(id);
     // Taken while sweeping, so that two starts do not sweep the same.
     let Ok(Some(_lock)) = locked(&folder) else { return };
-    crate::podman::remove(machine, storage, &format!("rcc-{id}"));
+    let container = crate::podman::container_id(&Places { folder: folder.clone() });
+    crate::podman::remove(machine, storage, &format!("rcc-{id}"), container.as_deref());
     remove_tree(&folder);
 }
 

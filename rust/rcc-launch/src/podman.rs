@@ -1,9 +1,11 @@
 //! Calling Podman: by its absolute path, with an environment made from nothing and no configuration but rcc's.
 
 use crate::machine::{CgroupManager, Machine};
-use crate::spec::{ContainerSpec, arguments, storage_arguments};
-use std::path::Path;
+use crate::spec::{ContainerSpec, Places, arguments, storage_arguments};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Podman's whole configuration. No mounts, hooks, environment or runtime flags of the machine's or the person's.
 pub const CONTAINERS_CONF: &str = "\
@@ -49,7 +51,7 @@ pub fn run(spec: &ContainerSpec, machine: &Machine) -> Command {
 /// well, so that `rcc run … | cat` would never end: it is made beforehand, with streams that nobody waits for.
 pub fn hold_namespaces(machine: &Machine, spec: &ContainerSpec) {
     let record = machine.runtime_dir.join("libpod/tmp/pause.pid");
-    let pid = std::fs::read_to_string(record).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let pid = fs::read_to_string(record).ok().and_then(|text| text.trim().parse::<u32>().ok());
     if pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
         return;
     }
@@ -73,9 +75,9 @@ fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
 }
 
 /// Takes away what the runtime itself keeps of a container: when conmon was killed, Podman no longer asks for it.
-pub fn forget(machine: &Machine, id: &str) {
+fn forget(machine: &Machine, id: &str) {
     let Ok(runtime) = crate::machine::program("crun") else { return };
-    let _ = Command::new(runtime)
+    let _failed_or_gone = Command::new(runtime)
         .arg(format!("--root={}", machine.runtime_dir.join("crun").display()))
         .args(["delete", "--force", id])
         .env_clear()
@@ -85,9 +87,49 @@ pub fn forget(machine: &Machine, id: &str) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+    // conmon writes down how a container ended even after Podman has removed it.
+    let end = Instant::now() + CONMON_PATIENCE;
+    while monitored(id) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    forget_exit(machine, id);
 }
 
-/// Removes a container that may be left; there is nobody to tell if it was not.
-pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str) {
+/// Takes away what conmon wrote down; Podman does, unless a process of its own was killed in between.
+pub fn forget_exit(machine: &Machine, id: &str) {
+    let _gone_already = fs::remove_file(exits(machine).join(id));
+}
+
+/// How long conmon may take to follow its container.
+const CONMON_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a conmon has this container in its arguments.
+fn monitored(id: &str) -> bool {
+    let names = |line: Vec<u8>| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().is_some_and(|program| program.ends_with(b"conmon")) && words.any(|word| word == id.as_bytes())
+    };
+    let lines = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path().join("cmdline"));
+    lines.filter_map(|line| fs::read(line).ok()).any(names)
+}
+
+/// Where conmon writes down how containers ended, each in a file by its id.
+#[must_use]
+pub fn exits(machine: &Machine) -> PathBuf {
+    machine.runtime_dir.join("libpod/tmp/exits")
+}
+
+/// The id that Podman gave a session's container; none where it did not come to that.
+#[must_use]
+pub fn container_id(places: &Places) -> Option<String> {
+    let id = fs::read_to_string(places.container_id()).ok()?;
+    id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id).filter(|id| !id.is_empty())
+}
+
+/// Removes a session's container that may be left; there is nobody to tell if it was not.
+pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&str>) {
     quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
+    if let Some(id) = id {
+        forget(machine, id);
+    }
 }

@@ -63,15 +63,18 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// Whether Podman ran to its end, and so removed the container.
     podman_ended_itself: bool,
-    container_id: Option<String>,
 }
 
 /// How long Podman may take until the hook calls.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the agent may take to end after SIGTERM.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// How long Podman may take to end after conmon.
+/// How long Podman may take to end after conmon was killed.
 const MONITOR_PATIENCE: Duration = Duration::from_secs(2);
+/// The same where conmon may have been killed in its last moment.
+const PERHAPS_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the agent may outlive the watchdog.
+const UNWATCHED: Duration = Duration::from_millis(500);
 /// How often absent protected names are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// Inotify's share of a session; the kernel's defaults for a whole user are 128 and about a million.
@@ -133,20 +136,22 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let listener = listen_for_hook(&folder)?;
     let signals = Signals::block()?;
     let terminal = Terminal::remember();
-    let live = Live::start(&launch, &spec, gateway, listener, signals)?;
+    let mut live = Live::start(&launch, &spec, gateway, listener, signals)?;
     let known = hook_spec.masked.iter().map(|socket| (socket.clone(), project::identity(socket))).collect();
     let seen = seen_inside(&spec).cloned().collect();
     let sockets = Some(Sockets { seen, known });
     let mut watch = Watch { absent: protection.absent, present: protection.present, sockets };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
+    let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
+    drop(live);
     drop(terminal);
     // Podman that came to its own end has removed it, unless a signal to the whole job ended it as well.
     let record = |id: &String| spec.storage.join("vfs-containers").join(id).exists();
-    if !matches!(&outcome, Ok(o) if o.podman_ended_itself && !o.container_id.as_ref().is_some_and(record)) {
-        podman::remove(launch.machine, &spec, &spec.name);
-        if let Some(id) = outcome.as_ref().ok().and_then(|o| o.container_id.as_deref()) {
-            podman::forget(launch.machine, id);
-        }
+    let removed = matches!(&outcome, Ok(o) if o.podman_ended_itself) && !container_id.as_ref().is_some_and(record);
+    match container_id {
+        Some(id) if removed => podman::forget_exit(launch.machine, &id),
+        None if removed => {}
+        id => podman::remove(launch.machine, &spec, &spec.name, id.as_deref()),
     }
     drop(folder);
     outcome
@@ -364,8 +369,10 @@ struct Live {
     monitor: Monitor,
     /// Set once the hook was told to let the agent start.
     running: bool,
-    /// When the agent must have ended by, after SIGTERM.
+    /// When agent and Podman must have ended by, after SIGTERM.
     deadline: Option<Instant>,
+    /// When the agent must have ended by, after the watchdog. Podman may take as long as whoever reads its output.
+    unwatched_until: Option<Instant>,
     problems: Vec<Problem>,
     stopped: bool,
 }
@@ -412,6 +419,7 @@ impl Live {
             monitor: Monitor::Unknown,
             running: false,
             deadline: None,
+            unwatched_until: None,
             problems: Vec::new(),
             stopped: false,
         })
@@ -419,7 +427,7 @@ impl Live {
 
     /// Waits for the session's end, whatever ends it.
     fn see_through(
-        mut self,
+        &mut self,
         launch: &Launch<'_>,
         hook_spec: &HookSpec,
         watch: &mut Watch,
@@ -437,11 +445,7 @@ impl Live {
                     self.stop(problem);
                 }
                 Event::Signal => self.pass_signal(),
-                Event::MonitorEnded => {
-                    // It ends with the container, a moment before Podman does; alone it does not.
-                    self.monitor = Monitor::Gone;
-                    self.deadline.get_or_insert(Instant::now() + MONITOR_PATIENCE);
-                }
+                Event::MonitorEnded => self.monitor_ended(launch),
                 Event::Tick => {}
             }
             if !self.running && started.elapsed() > START_PATIENCE {
@@ -452,7 +456,7 @@ impl Live {
                     "try: podman unshare true",
                 ));
             }
-            if self.deadline.is_some_and(|at| Instant::now() > at) {
+            if self.deadline.into_iter().chain(self.unwatched_until).any(|at| Instant::now() > at) {
                 self.kill();
             }
             if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
@@ -487,13 +491,10 @@ impl Live {
             self.problems.push(problem);
         }
         let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
-        let podman_ended_itself = status.code().is_some() && !self.stopped;
-        Ok(Outcome {
-            code,
-            problems: std::mem::take(&mut self.problems),
-            podman_ended_itself,
-            container_id: self.container_id.take(),
-        })
+        // The first of its processes says so when the second, which does the work, was killed.
+        let killed = 128 + libc::SIGKILL;
+        let podman_ended_itself = status.code().is_some_and(|code| code != killed) && !self.stopped;
+        Ok(Outcome { code, problems: std::mem::take(&mut self.problems), podman_ended_itself })
     }
 
     fn wait(&self) -> Result<Event, Problem> {
@@ -565,7 +566,7 @@ impl Live {
             Ok(None) | Err(_) => {
                 self.hook = Hook::Gone;
                 if self.running {
-                    self.deadline = Some(Instant::now() + Duration::from_millis(500));
+                    self.unwatched_until = Some(Instant::now() + UNWATCHED);
                 }
                 Ok(())
             }
@@ -660,11 +661,28 @@ impl Live {
 
     /// A session that has to end in the background: Podman stopped there, and would not see the container's end.
     fn end_in_background(&self) {
+        if self.container_ended() && self.podman_pid().is_some_and(freeze::is_stopped) {
+            self.podman(libc::SIGKILL);
+        }
+    }
+
+    fn container_ended(&self) -> bool {
         let ended = |container: &OwnedFd| {
             matches!(poll(&mut [PollFd::new(container.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO), Ok(1..))
         };
-        if self.container.as_ref().is_some_and(ended) && self.podman_pid().is_some_and(freeze::is_stopped) {
-            self.podman(libc::SIGKILL);
+        self.container.as_ref().is_some_and(ended)
+    }
+
+    /// conmon ends after the container, and has written down how that ended; Podman then has all it waits for, and still
+    /// passes on what the agent printed. When conmon was killed Podman would wait for ever.
+    fn monitor_ended(&mut self, launch: &Launch<'_>) {
+        self.monitor = Monitor::Gone;
+        let exits = podman::exits(launch.machine);
+        if !self.container_ended() {
+            self.kill();
+            self.deadline.get_or_insert(Instant::now() + MONITOR_PATIENCE);
+        } else if !self.container_id.as_ref().is_some_and(|id| exits.join(id).exists()) {
+            self.deadline.get_or_insert(Instant::now() + PERHAPS_PATIENCE);
         }
     }
 

@@ -76,6 +76,12 @@ impl Places {
     pub fn empty_file(&self) -> PathBuf {
         self.folder.join("empty")
     }
+    /// Where Podman writes its id of the container, before there is a process of it.
+    #[must_use]
+    pub fn container_id(&self) -> PathBuf {
+        self.folder.join("container")
+    }
+
     /// The socket that the hook calls.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -270,6 +276,7 @@ pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
     args.push("run".into());
     let mut add = |name: &str, value: &str| args.push(format!("--{name}={value}").into());
     add("name", &spec.name);
+    add("cidfile", &text(&places.container_id()));
     for name in ["rm", "interactive", "read-only", "no-hosts", "unsetenv-all"] {
         add(name, "true");
     }
