@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use rcc_rig::{Rig, make_folder, shown};
 use rcc_sessions::{Live, Part, SETUP, Traces, inside};
 use rcc_world::inside_with;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -40,6 +40,23 @@ fn bytes_pass_through_unchanged() {
         let output = child.wait_with_output()?;
         writer.join().expect("the writer does not panic")?;
         ensure!(output.status.success() && output.stdout == bytes, "{} bytes came back", output.stdout.len());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_slow_reader_gets_all() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        // More than a pipe holds, less than the agent is kept waiting for; the agent has long ended when it is read.
+        let mut child = rig.rcc(["run", "--", "seq", "30000"]).stdout(Stdio::piped()).spawn()?;
+        let mut stdout = child.stdout.take().context("no pipe")?;
+        std::thread::sleep(Duration::from_secs(5));
+        ensure!(child.try_wait()?.is_none(), "rcc ended before its output was read");
+        let mut text = String::new();
+        stdout.read_to_string(&mut text)?;
+        let status = child.wait()?;
+        ensure!(status.success() && text.lines().count() == 30000, "{status}, {} lines", text.lines().count());
         Ok(())
     });
 }
