@@ -1,5 +1,8 @@
-//! The key of the model's API: found where the person put it, handed to the gateway, kept nowhere.
+//! The key of the model's API: found where the person put it, handed to the gateway, kept nowhere else.
 
+pub mod stored;
+
+use crate::personal;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, Secret};
 use rcc_report::{Code, Problem};
 use serde::Deserialize;
@@ -7,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
@@ -21,58 +24,105 @@ pub struct Sources<'a> {
     pub project: &'a Path,
 }
 
+/// A key, and where it came from.
+#[derive(Debug)]
+pub struct Found {
+    /// For the gateway.
+    pub credential: Credential,
+    /// What the person should know of it: that it is about to expire.
+    pub notice: Option<String>,
+}
+
 /// What the agent is shown instead of an API key. It opens nothing; the gateway replaces it.
 pub const DUMMY_API_KEY: &str = "sk-ant-api03-rcc-the-gateway-adds-the-real-key-0000000000";
 /// What the agent is shown instead of a subscription's token.
 pub const DUMMY_OAUTH_TOKEN: &str = "sk-ant-oat01-rcc-the-gateway-adds-the-real-token-000000000";
-/// The folder of rcc's own configuration, below the home folder.
-const KEY_FILE: &str = ".config/rcc/anthropic-key";
-const LONGEST: u64 = 16 * 1024;
+/// Environment variables that may hold a key, in order.
+pub const VARIABLES: [(&str, CredentialKind); 2] =
+    [("ANTHROPIC_API_KEY", CredentialKind::ApiKey), ("CLAUDE_CODE_OAUTH_TOKEN", CredentialKind::OauthToken)];
+/// Most bytes that a key's file, or what is typed, may have.
+pub const LONGEST: u64 = 16 * 1024;
 
-/// Finds the key: the file that was named; `ANTHROPIC_API_KEY`; `CLAUDE_CODE_OAUTH_TOKEN`; `~/.config/rcc/anthropic-key`;
-/// the `apiKeyHelper` of the person's own Claude Code settings.
-pub fn find(sources: &Sources<'_>) -> Result<Credential, Problem> {
+/// Finds the key: the file that was named; `ANTHROPIC_API_KEY`; `CLAUDE_CODE_OAUTH_TOKEN`; what `rcc login` keeps
+/// ([`stored`]); the `apiKeyHelper` of the person's own Claude Code settings.
+pub fn find(sources: &Sources<'_>) -> Result<Found, Problem> {
+    let plain = |credential| Found { credential, notice: None };
     if let Some(file) = sources.file {
-        return from_file(file, sources.project).and_then(|text| credential(&file.display().to_string(), &text, None));
+        let text = from_file(file, sources.project)?;
+        return credential(&file.display().to_string(), &text, None).map(plain);
     }
-    for (name, kind) in
-        [("ANTHROPIC_API_KEY", CredentialKind::ApiKey), ("CLAUDE_CODE_OAUTH_TOKEN", CredentialKind::OauthToken)]
-    {
-        if let Ok(value) = std::env::var(name).map(Zeroizing::new)
-            && !value.trim().is_empty()
-        {
-            return credential(name, &value, Some(kind));
+    for (name, kind) in VARIABLES {
+        if let Some(value) = variable(name)? {
+            return credential(name, &value, Some(kind)).map(plain);
         }
     }
-    let usual = sources.home.join(KEY_FILE);
-    if usual.exists() {
-        return from_file(&usual, sources.project)
-            .and_then(|text| credential(&usual.display().to_string(), &text, None));
+    if let Some(stored) = stored::read(sources.home)? {
+        let notice = stored.notice(stored::today());
+        return Ok(Found { credential: stored.credential, notice });
     }
     if let Some(helper) = helper(sources.home) {
-        return from_helper(&helper, sources.home).and_then(|text| credential("apiKeyHelper", &text, None));
+        let text = from_helper(&helper, sources.home)?;
+        return credential("apiKeyHelper", &text, None).map(plain);
     }
-    Err(Problem::new(
-        Code::KEY_MISSING,
-        "Anthropic",
-        "no key or token was found",
-        format!(
-            "export ANTHROPIC_API_KEY=…  (or CLAUDE_CODE_OAUTH_TOKEN, of a subscription: claude setup-token)\nor keep it in a file: install -m 600 /dev/null ~/{KEY_FILE} and write it there"
-        ),
-    ))
+    Err(missing())
+}
+
+fn missing() -> Problem {
+    let remedy =
+        "rcc login\nor, for this shell: export ANTHROPIC_API_KEY=…  (CLAUDE_CODE_OAUTH_TOKEN, of a subscription)";
+    Problem::new(Code::KEY_MISSING, "Anthropic", "no key or token was found", remedy)
+}
+
+/// A variable's value, unless it is empty.
+fn variable(name: &str) -> Result<Option<Zeroizing<String>>, Problem> {
+    match std::env::var(name).map(Zeroizing::new) {
+        Ok(value) if value.trim().is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(malformed(name)),
+    }
+}
+
+/// One place of a key, as the person is told of it. No part of a key is in it.
+pub struct Standing {
+    /// The place.
+    pub place: String,
+    /// What is there, or `None`.
+    pub holds: Option<String>,
+}
+
+/// What each place holds, in the order in which they are asked, up to a named file. No helper is run.
+pub fn standing(home: &Path) -> Result<Vec<Standing>, Problem> {
+    let mut all = Vec::new();
+    for (name, kind) in VARIABLES {
+        let value = variable(name)?.map(|value| credential(name, &value, Some(kind))).transpose()?;
+        all.push(Standing { place: name.to_owned(), holds: value.map(|c| named(c.kind).to_owned()) });
+    }
+    let stored = stored::read(home)?.map(|stored| stored.describe());
+    all.push(Standing { place: format!("~/{}/{}", personal::FOLDER, stored::NAME), holds: stored });
+    let helper = helper(home).map(|_| "a program of ~/.claude/settings.json, run at each start".to_owned());
+    all.push(Standing { place: "apiKeyHelper".to_owned(), holds: helper });
+    if all.iter().all(|s| s.holds.is_none()) { Err(missing()) } else { Ok(all) }
+}
+
+/// The kind of a key, for people.
+#[must_use]
+pub fn named(kind: CredentialKind) -> &'static str {
+    match kind {
+        CredentialKind::ApiKey => "API key",
+        CredentialKind::OauthToken => "subscription's token",
+    }
+}
+
+fn malformed(subject: &str) -> Problem {
+    let what = "not one word of printable ASCII characters";
+    Problem::new(Code::KEY_MALFORMED, subject, what, "copy the key again, without quotes and line breaks")
 }
 
 fn credential(subject: &str, text: &str, kind: Option<CredentialKind>) -> Result<Credential, Problem> {
     let key = text.trim();
-    let printable = !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic());
-    if !printable {
-        let what = "not one word of printable ASCII characters";
-        return Err(Problem::new(
-            Code::KEY_MALFORMED,
-            subject,
-            what,
-            "copy the key again, without quotes and line breaks",
-        ));
+    if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(malformed(subject));
     }
     let by_prefix = if key.starts_with("sk-ant-oat") { CredentialKind::OauthToken } else { CredentialKind::ApiKey };
     Ok(Credential {
@@ -90,7 +140,7 @@ fn from_file(path: &Path, project: &Path) -> Result<Zeroizing<String>, Problem> 
     if real.starts_with(project) {
         return Err(bad(
             "it lies in the project, where the agent can read it".into(),
-            "keep it elsewhere: mv FILE ~/.config/rcc/anthropic-key",
+            "keep it elsewhere: rcc login <FILE && rm FILE",
         ));
     }
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&real);
@@ -157,12 +207,6 @@ fn from_helper(command: &str, home: &Path) -> Result<Zeroizing<String>, Problem>
     }
 }
 
-/// The usual place of the key file, for help texts.
-#[must_use]
-pub fn usual_file(home: &Path) -> PathBuf {
-    home.join(KEY_FILE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +223,7 @@ mod tests {
         let sources = |file| Sources { file: Some(file), home: Path::new("/nonexistent"), project: &project };
         assert_eq!(find(&sources(&file)).unwrap_err().code, Code::KEY_UNREADABLE);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        let found = find(&sources(&file)).unwrap();
+        let found = find(&sources(&file)).unwrap().credential;
         assert_eq!((found.kind, found.secret.expose()), (CredentialKind::OauthToken, "sk-ant-oat01-abc"));
         let inside = project.join("key");
         fs::copy(&file, &inside).unwrap();

@@ -13,6 +13,7 @@ pub mod key;
 pub mod machine;
 pub mod mountinfo;
 pub mod packet;
+pub mod personal;
 pub mod podman;
 pub mod process;
 pub mod project;

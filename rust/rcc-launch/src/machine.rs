@@ -87,7 +87,8 @@ impl Machine {
     }
 }
 
-fn person() -> Result<Person, Problem> {
+/// Who started rcc; never root.
+pub fn person() -> Result<Person, Problem> {
     let uid = Uid::current();
     if uid.is_root() || Uid::effective() != uid {
         return Err(Problem::new(

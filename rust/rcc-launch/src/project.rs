@@ -29,6 +29,7 @@ const SENSITIVE: &[&str] = &[
     ".claude.json",
     ".codex",
     ".config",
+    ".config/rcc",
     ".docker",
     ".emacs",
     ".emacs.d",

@@ -2,11 +2,14 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, read, tcgetpgrp};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Ends whatever string the program was in the middle of, leaves the alternate screen, shows the cursor in its usual form,
 /// ends mouse, focus, paste and key reports and the kitty keyboard protocol, resets colours, palette, links, character
@@ -174,5 +177,91 @@ impl Drop for Terminal {
             let _ = swallow_answers(before);
             let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, before);
         }
+    }
+}
+
+/// What is typed or pasted until Enter, without being shown. `None` if the person gave up: by Ctrl-C, Ctrl-D or Ctrl-Z,
+/// or because something ends this process. The terminal is put back in any case but `kill -9`.
+pub fn hidden_line(prompt: &str, longest: u64) -> io::Result<Option<Zeroizing<String>>> {
+    let hidden = Hidden::begin()?;
+    eprint!("{prompt}");
+    let room = usize::try_from(longest).unwrap_or(usize::MAX);
+    let mut line = Zeroizing::new(Vec::with_capacity(room));
+    let stdin = io::stdin();
+    loop {
+        let mut ready =
+            [PollFd::new(hidden.signals.as_fd(), PollFlags::POLLIN), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        if ready[0].any() == Some(true) {
+            hidden.heed();
+            return Ok(None);
+        }
+        let mut some = Zeroizing::new([0; 256]);
+        let count = read(&stdin, some.as_mut_slice())?;
+        for byte in &some[..count] {
+            match byte {
+                b'\n' | b'\r' => return text(&line).map(Some),
+                0x08 | 0x7f => drop(line.pop()),
+                // Ctrl-U.
+                0x15 => line.clear(),
+                0x03 | 0x04 | 0x1a => return Ok(None),
+                _ if line.len() < room => line.push(*byte),
+                _ => return Err(io::Error::from(io::ErrorKind::FileTooLarge)),
+            }
+        }
+        if count == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn text(line: &[u8]) -> io::Result<Zeroizing<String>> {
+    let text = std::str::from_utf8(line).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// The terminal while it shows nothing of what is typed, and hands it over at once, so that no line waits in the kernel.
+struct Hidden {
+    before: Termios,
+    mask: SigSet,
+    signals: SignalFd,
+}
+
+impl Hidden {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let ends =
+            SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP]);
+        let mask = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON);
+        let this = Self { before, mask, signals };
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
+        Ok(this)
+    }
+
+    /// Ctrl-Z is taken for giving up. Any other signal acts when the terminal has been put back.
+    fn heed(&self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            let _ = signal.filter(|s| *s != Signal::SIGTSTP).map(raise);
+            if signal != Some(Signal::SIGTSTP) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // What was pasted beyond the line would be typed at the shell's prompt: it is thrown away.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.before);
+        eprintln!();
+        // A signal that came meanwhile acts now.
+        let _ = self.mask.thread_set_mask();
     }
 }

@@ -31,6 +31,8 @@ enum Command {
     Shell(commands::shell::ShellArgs),
     Run(commands::run::RunArgs),
     Plan(commands::plan::PlanArgs),
+    Login(commands::login::LoginArgs),
+    Logout(commands::logout::LogoutArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Shell(args) => commands::shell::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Plan(args) => commands::plan::run(args),
+        Command::Login(args) => commands::login::run(&args),
+        Command::Logout(args) => commands::logout::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -269,6 +269,13 @@ fn claude(
     Ok(())
 }
 
+/// Whether root's policy has a key for sessions that bring none.
+pub fn root_has_a_key() -> bool {
+    let of_model =
+        |c: &rcc_policy::CredentialEndpoint| c.endpoint.as_str() == ANTHROPIC_ENDPOINT && c.key_file.is_some();
+    policy().is_ok_and(|policy| policy.credentials.iter().any(of_model))
+}
+
 /// Finds the key that goes along, and how the agent is to present its dummy. Root's own key file serves a session that
 /// brings none.
 fn credential(prepared: &mut Prepared, key_file: Option<&Path>) -> Result<CredentialKind, Vec<Problem>> {
@@ -283,9 +290,12 @@ fn credential(prepared: &mut Prepared, key_file: Option<&Path>) -> Result<Creden
     };
     let sources = key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
     match key::find(&sources) {
-        Ok(credential) => {
-            let kind = credential.kind;
-            prepared.credentials.push(credential);
+        Ok(found) => {
+            if let Some(notice) = found.notice {
+                eprintln!("rcc: {notice}");
+            }
+            let kind = found.credential.kind;
+            prepared.credentials.push(found.credential);
             Ok(kind)
         }
         Err(problem) if problem.code == Code::KEY_MISSING && endpoint.key_file.is_some() => Ok(CredentialKind::ApiKey),

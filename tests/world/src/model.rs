@@ -205,6 +205,8 @@ impl Model {
         let retry = if status == 529 || status == 429 { "0" } else { "" };
         let mut headers = vec![("content-type", "application/json"), ("request-id", "req_scripted")];
         headers.extend((!retry.is_empty()).then_some(("retry-after", retry)));
+        // As the real API says of what another try would not change.
+        headers.extend((status == 401).then_some(("x-should-retry", "false")));
         connection.answer(status, &headers, &serde_json::to_vec(answer)?)
     }
 

@@ -18,7 +18,7 @@ pub struct ClaudeArgs {
     #[arg(long)]
     ask: bool,
     /// A file with the API key or the subscription's token, readable by you alone. Otherwise `ANTHROPIC_API_KEY`,
-    /// `CLAUDE_CODE_OAUTH_TOKEN`, ~/.config/rcc/anthropic-key or your apiKeyHelper is asked, in this order.
+    /// `CLAUDE_CODE_OAUTH_TOKEN`, the key of `rcc login` or your apiKeyHelper is asked, in this order.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Arguments of Claude Code, such as -p "add a test".

@@ -1,6 +1,8 @@
 //! One file a subcommand: its arguments, and `run`.
 
 pub mod claude;
+pub mod login;
+pub mod logout;
 pub mod plan;
 pub mod run;
 pub mod shell;

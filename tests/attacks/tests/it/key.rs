@@ -3,17 +3,17 @@
 
 use anyhow::{Context, Result, ensure};
 use rcc_attacks::search::{Question, Running, processes, read};
-use rcc_rig::{Rig, USER, make_folder};
+use rcc_rig::{Rig, USER};
 use rcc_world::{Setup, inside_with};
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const WORLD: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: false };
-/// Where the key is by right: the person's file, the world's own description (root's), and the model's server.
+/// Where the key is by right: what `rcc login` kept, the world's own description (root's), and the model's server.
 const BY_RIGHT: &[&str] = &["/home/dev/.config/rcc/anthropic-key", "/run/rcc-world", "/run/current-system"];
 const OUTSIDE: &[&str] = &["/run", "/home/dev", "/etc", "/var", "/root", "/opt", "/dev/shm"];
 const WAIT: &str = "while ! test -e go-on; do read -t 0.1 < <(:) || :; done";
@@ -25,17 +25,17 @@ fn since() -> Result<f64> {
     Ok(made.duration_since(UNIX_EPOCH)?.as_secs_f64() - 5.0)
 }
 
-/// `rcc claude` with the key in a file of the person's, and in no environment.
-fn with_key_file(rig: &Rig<'_>) -> Result<Command> {
-    let folder = rig.user.home.join(".config/rcc");
-    make_folder(&folder, &rig.user)?;
-    let file = folder.join("anthropic-key");
-    fs::write(&file, &rig.world.at.model_keys.api_key)?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-    chown(&file, Some(rig.user.id), Some(rig.user.id))?;
-    let mut rcc = rig.rcc(["claude", "-p", "do what the script says"]);
-    rcc.env_remove("ANTHROPIC_API_KEY");
-    Ok(rcc)
+/// `rcc claude` with the key that `rcc login` kept, and in no environment.
+fn logged_in(rig: &Rig<'_>) -> Result<Command> {
+    let rcc = |arguments: &[&str]| {
+        let mut rcc = rig.rcc(arguments);
+        rcc.env_remove("ANTHROPIC_API_KEY");
+        rcc
+    };
+    let mut login = rcc(&["login"]).stdin(Stdio::piped()).spawn()?;
+    login.stdin.take().context("no pipe")?.write_all(rig.world.at.model_keys.api_key.as_bytes())?;
+    ensure!(login.wait()?.success(), "rcc login failed");
+    Ok(rcc(&["claude", "-p", "do what the script says"]))
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_key_is_nowhere_but_in_its_worker() {
         let rig = Rig::start(world, &[], "")?;
         let key = world.at.model_keys.api_key.as_str();
         let everywhere = Question { key, since: since()?, roots: &["/"], skip: &[], skip_pids: &[] };
-        let mut session = Running::start(&rig, with_key_file(&rig)?, &[&everywhere.command()?, WAIT])?;
+        let mut session = Running::start(&rig, logged_in(&rig)?, &[&everywhere.command()?, WAIT])?;
 
         let began = Instant::now();
         let text = session.result(0)?;
@@ -140,7 +140,7 @@ fn the_same_search_finds_a_key_that_is_there() {
         let backwards: String = part.chars().rev().collect();
         let plant = format!("K=$(rev <<< {backwards}) nohup perl -e 'sleep 100' >/dev/null 2>&1 & echo planted $!");
         let question = Question { key, since: since()?, roots: &["/"], skip: &[], skip_pids: &[] };
-        let mut session = Running::start(&rig, with_key_file(&rig)?, &[&plant, &question.command()?])?;
+        let mut session = Running::start(&rig, logged_in(&rig)?, &[&plant, &question.command()?])?;
         let planted = session.result(0)?;
         let pid = planted.split_whitespace().last().context("no number")?.to_owned();
         let found = read(&session.result(1)?)?;
