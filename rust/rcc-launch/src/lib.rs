@@ -1,5 +1,6 @@
 //! Launching a session: request → container spec → argv (pure) → Podman, and the OCI hook that builds the walls.
 
+pub mod added;
 pub mod agent;
 pub mod beneath;
 pub mod cgroup;
@@ -9,6 +10,7 @@ pub mod gateway;
 pub mod home;
 pub mod hook;
 pub mod init;
+pub mod inside;
 pub mod key;
 pub mod machine;
 pub mod mountinfo;
@@ -23,3 +25,4 @@ pub mod seccomp;
 pub mod session;
 pub mod spec;
 pub mod terminal;
+pub mod toolchain;

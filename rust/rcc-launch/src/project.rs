@@ -3,19 +3,23 @@
 //! Invariant: a project is a real path (no link in it), a folder of the person's, that neither holds nor lies in
 //! anything that the agent must not write.
 
+use crate::added::Access;
 use crate::machine::{Machine, Person};
 use crate::mountinfo;
 use rcc_report::{Code, Problem};
 use serde::Serialize;
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Files and folders below the home folder that the agent must never write or read. Their real places count: a
+/// Files and folders below the home folder that the agent must never write or read, or that hold the programs that the
+/// person runs. Their real places count: a
 /// repository of dotfiles has links into itself.
 const SENSITIVE: &[&str] = &[
+    ".asdf",
     ".aws",
     ".azure",
     ".bash_aliases",
@@ -24,38 +28,50 @@ const SENSITIVE: &[&str] = &[
     ".bash_profile",
     ".bashrc",
     ".bin",
+    ".bun/bin",
+    ".cargo/bin",
     ".cargo/credentials.toml",
     ".claude",
     ".claude.json",
     ".codex",
     ".config",
     ".config/rcc",
+    ".deno/bin",
     ".docker",
     ".emacs",
     ".emacs.d",
     ".env",
-    ".gitconfig",
     ".git-credentials",
+    ".gitconfig",
     ".gnupg",
     ".inputrc",
     ".kube",
     ".local/bin",
+    ".local/go",
     ".local/share/containers",
+    ".local/share/fnm",
     ".local/share/keyrings",
+    ".local/share/mise",
     ".local/share/rcc",
     ".local/share/systemd",
+    ".local/share/uv",
     ".mozilla",
     ".netrc",
     ".npmrc",
+    ".nvm",
     ".pam_environment",
     ".password-store",
     ".pgpass",
     ".profile",
+    ".pyenv",
     ".pypirc",
+    ".rustup",
+    ".sdkman",
     ".ssh",
     ".tmux.conf",
     ".vim",
     ".vimrc",
+    ".volta",
     ".xinitrc",
     ".xprofile",
     ".xsession",
@@ -64,6 +80,7 @@ const SENSITIVE: &[&str] = &[
     ".zshenv",
     ".zshrc",
     "bin",
+    "go/bin",
 ];
 /// Folders of the system: none of them, nor what lies in them, is a project.
 const SYSTEM: &[&str] =
@@ -113,14 +130,35 @@ impl Project {
 
     /// Opens a folder as a project, or says why it can't be one.
     pub fn open(path: &Path, machine: &Machine) -> Result<Self, Problem> {
+        Self::open_of(path, machine, &[machine.person.uid])
+    }
+
+    /// Opens another folder that comes along (`--ro`, `--rw`): what can't be a project can't be one of these.
+    pub fn open_beside(path: &Path, access: Access, project: &Path, machine: &Machine) -> Result<Self, Problem> {
+        let refuse = |what: String| {
+            let remedy = "name a folder of its own, by its real path, that holds nothing of that";
+            Problem::new(Code::FOLDER_REFUSED, path.display().to_string(), what, remedy)
+        };
+        if path == project || nested(path, project) {
+            return Err(refuse(format!("it is the project ({}), lies in it, or holds it", project.display())));
+        }
+        let person = &machine.person;
+        let owners = match access {
+            Access::ReadOnly => vec![person.uid, 0],
+            Access::Writable => vec![person.uid],
+        };
+        Self::open_of(path, machine, &owners).map_err(|problem| refuse(problem.what))
+    }
+
+    fn open_of(path: &Path, machine: &Machine, owners: &[u32]) -> Result<Self, Problem> {
         name(path)?;
         place(path, &machine.person)?;
-        let folder = OwnedFd::from(File::open(path).map_err(|e| missing(path, &e.to_string()))?);
+        let folder = open_folder(path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotADirectory => missing(path, "not a folder"),
+            _ => missing(path, &e.to_string()),
+        })?;
         let about = nix::sys::stat::fstat(&folder).map_err(|e| missing(path, e.desc()))?;
-        if about.st_mode & libc::S_IFMT != libc::S_IFDIR {
-            return Err(missing(path, "not a folder"));
-        }
-        if about.st_uid != machine.person.uid {
+        if !owners.contains(&about.st_uid) {
             return Err(missing(path, &format!("it belongs to another user (id {})", about.st_uid)));
         }
         other_names(path, (about.st_dev, about.st_ino), &machine.person)?;
@@ -128,6 +166,12 @@ impl Project {
         sockets(path)?;
         Ok(Self { path: path.to_owned(), device: about.st_dev, inode: about.st_ino, folder })
     }
+}
+
+/// Through no link: another session's agent may have put one into the way since the path was resolved.
+fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+    let root = File::open("/")?;
+    crate::beneath::open(&root, path.strip_prefix("/").unwrap_or(path), libc::O_RDONLY | libc::O_DIRECTORY)
 }
 
 fn missing(path: &Path, what: &str) -> Problem {

@@ -86,6 +86,26 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
     Ok(protection)
 }
 
+/// Of a folder that comes along writable, the names that programs outside act on. One that has any of them is refused:
+/// only a project's are covered.
+pub fn beside(folder: &Project, read_only: &[String]) -> Result<Vec<PathBuf>, Problem> {
+    let names = read_only.iter().map(String::as_str).filter(|path| !path.starts_with(".git/")).chain([".git", "HEAD"]);
+    let names: Vec<PathBuf> = names.map(PathBuf::from).collect();
+    match appeared(folder, &names) {
+        None => Ok(names),
+        Some(name) => Err(Problem::new(
+            Code::FOLDER_REFUSED,
+            folder.path.display().to_string(),
+            format!("it has {}, on which programs outside act, and which is covered only in a project", name.display()),
+            format!(
+                "let the agent read it: --ro '{0}'
+or work there: --project '{0}'",
+                folder.path.display()
+            ),
+        )),
+    }
+}
+
 /// The folders between the project and `path`, outermost first.
 fn above(path: &Path) -> Vec<&Path> {
     let mut all: Vec<&Path> = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();

@@ -33,7 +33,6 @@ const ETC: &[&str] = &[
     "nanorc",
     "networks",
     "os-release",
-    "profile",
     "profile.d",
     "protocols",
     "rpc",
@@ -244,6 +243,20 @@ const FOLDERS: &[&str] = &[
     "/mnt", "/usr", "/opt",
 ];
 
+/// What a login shell reads. The distributions' own sets PATH anew, and so forgets the toolchains.
+const PROFILE: &str = "\
+for file in /etc/profile.d/*.sh; do
+    [ -r \"$file\" ] && . \"$file\"
+done
+unset file
+if [ -n \"${BASH-}\" ] && [ -n \"${PS1-}\" ]; then
+    for file in /etc/bash.bashrc /etc/bashrc; do
+        [ -r \"$file\" ] && . \"$file\"
+    done
+    unset file
+fi
+";
+
 /// Composes the root for a person.
 #[must_use]
 pub fn compose(host: &HostRoot, person: &Person) -> Root {
@@ -263,6 +276,7 @@ pub fn compose(host: &HostRoot, person: &Person) -> Root {
     root.skeleton.push(Entry::Link { path: "/etc/mtab".into(), to: "../proc/self/mounts".into() });
     let files = [
         ("/etc/passwd", passwd(person)),
+        ("/etc/profile", PROFILE.to_owned()),
         ("/etc/group", format!("root:x:0:\n{}:x:{}:\nnogroup:x:65534:\n", person.name, person.gid)),
         ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
         (

@@ -40,6 +40,9 @@ pub struct Launch<'a> {
     pub policy: &'a Resolved,
     /// The project, opened.
     pub project: Project,
+    /// Folders that come along writable, opened, each with names that must not appear in it. They are among the
+    /// request's, too.
+    pub writable: Vec<(Project, Vec<PathBuf>)>,
     /// Paths below the project that are covered: the policy's, and those that the project asks for.
     pub protect: Vec<String>,
     /// What was asked for.
@@ -116,6 +119,9 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         folder::sweep(launch.machine, id, &plan(&launch, id));
     }
     folder::no_overlap(&launch.project.path, &others.live)?;
+    for added in &launch.request.added {
+        folder::no_overlap(&added.path, &others.live)?;
+    }
     let person = &launch.machine.person;
     let home_path = home::folder_for(person, &launch.project.path);
     let home = home::prepare(&home_path, &launch.first_files)?;
@@ -138,9 +144,12 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let terminal = Terminal::remember();
     let mut live = Live::start(&launch, &spec, gateway, listener, signals)?;
     let known = hook_spec.masked.iter().map(|socket| (socket.clone(), project::identity(socket))).collect();
-    let seen = seen_inside(&spec).cloned().collect();
+    let mut seen: Vec<PathBuf> = seen_inside(&spec).cloned().collect();
+    // A daemon's socket there keeps a session from starting, and is an intruder later.
+    seen.extend(launch.writable.iter().map(|(folder, _)| folder.path.clone()));
+    let beside = launch.writable.iter().map(|(_, absent)| absent.clone()).collect();
     let sockets = Some(Sockets { seen, known });
-    let mut watch = Watch { absent: protection.absent, present: protection.present, sockets };
+    let mut watch = Watch { absent: protection.absent, present: protection.present, beside, sockets };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
     drop(live);
@@ -268,6 +277,8 @@ fn hook_spec(
     for mount in &spec.mounts {
         let (device, inode) = if mount.source == launch.project.path {
             (launch.project.device, launch.project.inode)
+        } else if let Some(added) = launch.request.added.iter().find(|a| a.path == mount.source) {
+            (added.device, added.inode)
         } else {
             let about = fs::metadata(&mount.source).map_err(|e| {
                 Problem::new(
@@ -461,9 +472,9 @@ impl Live {
             }
             if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
                 watched = Instant::now();
-                if let Some((intruder, problem)) = watch.intruder(&launch.project) {
+                if let Some((intruder, problem)) = watch.intruder(launch) {
                     match terminal {
-                        Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder),
+                        Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder, launch),
                         _ => self.stop(problem),
                     }
                 } else if let Some(terminal) = terminal.filter(|_| self.deadline.is_none()) {
@@ -486,7 +497,7 @@ impl Live {
             (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
         });
         if !self.stopped
-            && let Some((_, problem)) = watch.intruder(&launch.project).or(links)
+            && let Some((_, problem)) = watch.intruder(launch).or(links)
         {
             self.problems.push(problem);
         }
@@ -743,6 +754,8 @@ enum Event {
 struct Watch {
     absent: Vec<PathBuf>,
     present: Vec<(PathBuf, Identity)>,
+    /// The same as `absent` for each folder that comes along writable.
+    beside: Vec<Vec<PathBuf>>,
     /// Until the person has seen one.
     sockets: Option<Sockets>,
 }
@@ -770,21 +783,26 @@ impl Sockets {
 
 /// What did appear.
 enum Intruder {
+    /// At this place outside.
     Name(PathBuf),
     Socket,
 }
 
 impl Watch {
-    fn intruder(&self, project: &Project) -> Option<(Intruder, Problem)> {
-        if let Some(path) = protect::appeared(project, &self.absent) {
-            let place = project.path.join(path);
+    fn intruder(&self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+        let project = &launch.project;
+        let beside = launch.writable.iter().zip(&self.beside).map(|((folder, _), absent)| (folder, absent));
+        let mut watched = std::iter::once((project, &self.absent)).chain(beside);
+        let appeared = watched.find_map(|(folder, absent)| Some((folder, protect::appeared(folder, absent)?)));
+        if let Some((folder, path)) = appeared {
+            let place = folder.path.join(path);
             let remedy = format!(
                 "look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only",
                 place.display()
             );
             let what = "it was not there when the session began, and programs outside act on it";
             let problem = Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy);
-            return Some((Intruder::Name(path.clone()), problem));
+            return Some((Intruder::Name(place), problem));
         }
         if let Some(path) = protect::replaced(project, &self.present) {
             let place = project.path.join(path);
@@ -794,7 +812,7 @@ impl Watch {
                 "a program outside replaced it during the session (git does, when it changes its configuration), and so took its cover away: the agent can write it now",
                 "end the session, look at the file, and start again; change such files between sessions",
             );
-            return Some((Intruder::Name(path.clone()), problem));
+            return Some((Intruder::Name(place), problem));
         }
         let socket = self.sockets.as_ref()?.intruder(&project.path)?;
         let problem = Problem::new(
@@ -807,11 +825,15 @@ impl Watch {
     }
 
     /// The person has seen it.
-    fn accept(&mut self, intruder: &Intruder) {
+    fn accept(&mut self, intruder: &Intruder, launch: &Launch<'_>) {
         match intruder {
-            Intruder::Name(path) => {
-                self.absent.retain(|absent| absent != path);
-                self.present.retain(|(present, _)| present != path);
+            Intruder::Name(place) => {
+                let project = &launch.project.path;
+                self.absent.retain(|absent| project.join(absent) != *place);
+                self.present.retain(|(present, _)| project.join(present) != *place);
+                for ((folder, _), absent) in launch.writable.iter().zip(&mut self.beside) {
+                    absent.retain(|absent| folder.path.join(absent) != *place);
+                }
             }
             Intruder::Socket => self.sockets = None,
         }

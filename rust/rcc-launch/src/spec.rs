@@ -1,5 +1,6 @@
 //! A launch as a value: what was asked for, and the container that follows from it. Pure.
 
+use crate::added::{Access, Added};
 use crate::machine::Machine;
 use crate::rootfs::{Entry, Root};
 use rcc_policy::{Cpus, Limits, Memory};
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Where the init and the agent's package are inside.
 pub const INSIDE: &str = "/run/rcc";
+
+/// Where the host's programs are inside.
+pub const SYSTEM_PATH: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// What a person asked for.
 #[derive(Clone, Debug)]
@@ -26,6 +30,10 @@ pub struct Request {
     pub environment: BTreeMap<String, String>,
     /// Folders and files mounted read-only besides the root: source outside, place inside.
     pub read_only: Vec<(PathBuf, PathBuf)>,
+    /// Toolchains and folders of the person's choice, each at its own place.
+    pub added: Vec<Added>,
+    /// Folders of programs, for PATH, before the system's.
+    pub path: Vec<PathBuf>,
 }
 
 /// The session's own folder and the places in it.
@@ -205,6 +213,9 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     let mut mounts: Vec<Mount> = inputs.root.read_only.iter().map(|p| read_only(p, p.clone())).collect();
     mounts.push(read_only(&inputs.places.hook_program(), Path::new(INSIDE).join("init")));
     mounts.push(Mount { source: inputs.home.to_owned(), target: person.home.clone(), writable: true });
+    let added =
+        |a: &Added| Mount { source: a.path.clone(), target: a.path.clone(), writable: a.access == Access::Writable };
+    mounts.extend(inputs.request.added.iter().map(added));
     mounts.extend(inputs.request.read_only.iter().map(|(source, target)| read_only(source, target.clone())));
     mounts.push(Mount { source: inputs.project.to_owned(), target: inputs.project.to_owned(), writable: true });
     let mut skeleton = inputs.root.skeleton.clone();
@@ -247,13 +258,16 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
 fn environment(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let person = &inputs.machine.person;
     let home = person.home.display().to_string();
-    let path = format!("{home}/.local/bin:{INSIDE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut path = vec![format!("{home}/.local/bin"), format!("{INSIDE}/bin")];
+    path.extend(inputs.request.path.iter().map(|folder| text(folder)));
+    path.extend(SYSTEM_PATH.iter().map(|folder| (*folder).to_owned()));
+    path.dedup();
     let usual = [
         ("HOME", home),
         ("USER", person.name.clone()),
         ("LOGNAME", person.name.clone()),
         ("SHELL", "/bin/bash".to_owned()),
-        ("PATH", path),
+        ("PATH", path.join(":")),
         ("RCC", "1".to_owned()),
     ];
     let mut all: BTreeMap<String, String> = usual.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

@@ -1,5 +1,6 @@
 //! Every code, in one table: 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
-//! 6xx keys, 7xx agents.
+//! 6xx keys, 7xx agents,
+//! 8xx what comes along besides the project.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -70,4 +71,10 @@ codes! {
     AGENT_MISSING = 701, "The agent is not installed.";
     AGENT_INTEGRITY = 702, "The agent's package does not have the pinned hash.";
     AGENT_INSTALL = 703, "The agent's package could not be fetched or unpacked.";
+    TOOLCHAIN_UNKNOWN = 801, "There is no such toolchain, or it is not installed in its usual place.";
+    TOOLCHAIN_REFUSED = 802, "A toolchain lies behind a link, is another user's, or is a place that an agent writes.";
+    INSIDE_FILE = 803, "The person's choice of what comes along can't be read or written.";
+    FOLDER_REFUSED = 804, "A folder named by `--ro` or `--rw` can't come along.";
+    HOME_REFUSED = 805, "There is no such home of an agent, or a session lives in it.";
+    REGISTRY_UNKNOWN = 806, "A package registry can't be read from the person's configuration, or may not be reached.";
 }

@@ -1,6 +1,7 @@
 //! The `rcc` command. Flags become a validated request before anything happens; problems are printed and mapped to an
 //! exit code here and nowhere else.
 
+mod along;
 mod commands;
 mod prepare;
 
@@ -33,6 +34,7 @@ enum Command {
     Plan(commands::plan::PlanArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
+    Toolchain(commands::toolchain::ToolchainArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => commands::plan::run(args),
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
+        Command::Toolchain(args) => commands::toolchain::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

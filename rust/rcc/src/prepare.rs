@@ -2,10 +2,12 @@
 //! anything is started.
 
 use crate::Done;
+use crate::along::{self, Folders};
 use clap::Args;
 use rcc_launch::agent;
 use rcc_launch::beneath;
 use rcc_launch::home::{self, FirstFile};
+use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
 use rcc_launch::machine::{Machine, only_root_writes};
 use rcc_launch::project::Project;
@@ -30,6 +32,8 @@ pub struct Place {
     /// The project's folder. Otherwise the nearest one upwards with rcc.toml or .git, or this folder.
     #[arg(long, value_name = "PATH")]
     project: Option<PathBuf>,
+    #[command(flatten)]
+    pub folders: Folders,
 }
 
 /// What to run.
@@ -66,6 +70,7 @@ pub struct Prepared {
     pub policy: Resolved,
     /// The project's real path.
     pub project_path: PathBuf,
+    inside: Inside,
     request: Request,
     credentials: Vec<Credential>,
     first_files: Vec<FirstFile>,
@@ -73,17 +78,21 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The launch, with the project opened.
-    pub fn launch(&self) -> Result<Launch<'_>, Vec<Problem>> {
+    /// The launch, with the project and the folders beside it opened.
+    pub fn launch(&self, folders: &Folders) -> Result<Launch<'_>, Vec<Problem>> {
         let project = Project::open(&self.project_path, &self.machine).map_err(one)?;
         let mut covered = self.policy.protect.read_only.clone();
         covered.extend(asked_for(&project, &self.policy)?);
+        let mut request = self.request.clone();
+        let writable =
+            along::folders(&self.inside, folders, &project, &self.machine, &covered, &mut request).map_err(one)?;
         Ok(Launch {
+            writable,
             protect: covered,
             machine: &self.machine,
             policy: &self.policy,
             project,
-            request: self.request.clone(),
+            request,
             grants: Vec::new(),
             credentials: Vec::new(),
             first_files: Vec::new(),
@@ -127,7 +136,9 @@ pub fn start(place: &Place, what: What) -> Done {
     let mut prepared = prepare(place, what, Purpose::Start)?;
     let credentials = std::mem::take(&mut prepared.credentials);
     let first_files = std::mem::take(&mut prepared.first_files);
-    let launch = Launch { credentials, first_files, ..prepared.launch()? };
+    let launch = Launch { credentials, first_files, ..prepared.launch(&place.folders)? };
+    along::remember(&place.folders, &launch.project.path, &prepared.machine.person).map_err(one)?;
+    along::say_missing(&launch.project, &prepared.inside, &prepared.machine.person, &launch.request);
     let outcome = session::run(launch).map_err(one)?;
     crate::say(&outcome.problems);
     Ok(outcome.code)
@@ -139,7 +150,9 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
     let workdir = workdir(&project_path);
+    let inside = inside::read(&machine.person).map_err(one)?;
     let mut prepared = Prepared {
+        inside,
         request: Request {
             agent: what.name(),
             command: Vec::new(),
@@ -147,6 +160,8 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             terminal: terminal::present(),
             environment: habits(),
             read_only: Vec::new(),
+            added: Vec::new(),
+            path: Vec::new(),
         },
         credentials: Vec::new(),
         // Whatever runs first in a project, its home is ready for the agent.
@@ -156,6 +171,8 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
         policy,
         project_path,
     };
+    along::toolchains(&prepared.inside, &prepared.machine.person, &prepared.project_path, &mut prepared.request)
+        .map_err(one)?;
     match what {
         What::Claude { ask, key_file, arguments } => {
             claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?;

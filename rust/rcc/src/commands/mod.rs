@@ -6,3 +6,4 @@ pub mod logout;
 pub mod plan;
 pub mod run;
 pub mod shell;
+pub mod toolchain;

@@ -29,7 +29,7 @@ pub fn run(args: PlanArgs) -> Done {
         What::Run(args.command)
     };
     let prepared = prepare::prepare(&args.place, what, prepare::Purpose::Look)?;
-    let spec = session::plan(&prepared.launch()?, session::PLANNED_ID);
+    let spec = session::plan(&prepared.launch(&args.place.folders)?, session::PLANNED_ID);
     let mut call: Vec<OsString> = vec![prepared.machine.podman.clone().into()];
     call.extend(arguments(&spec, &prepared.machine));
     if args.json {

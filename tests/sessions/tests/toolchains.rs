@@ -1,0 +1,283 @@
+//! Toolchains of the person's home folder, and folders besides the project: what is chosen is there inside, read-only and
+//! without what is secret; what would be a hole is refused.
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use rcc_rig::{Rig, make_folder, shown};
+use rcc_sessions::{Live, SETUP, Traces, inside, refused, root, succeeds, user};
+use rcc_world::inside_with;
+use std::fs;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Gives the user a real rustup: this machine's own toolchain, and rustup's program by all its names.
+fn rustup(rig: &Rig<'_>) -> Result<()> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("rustc, by rustup")?;
+    let toolchain = PathBuf::from(succeeds(&output)?.trim());
+    let (name, home) = (toolchain.file_name().context("a toolchain")?, &rig.user.home);
+    let here = home.join(".rustup/toolchains").join(name);
+    make_folder(&here, &rig.user)?;
+    mount(Some(&toolchain), &here, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("the toolchain")?;
+    let settings = format!("version = \"12\"\ndefault_toolchain = \"{}\"\n", name.display());
+    fs::write(home.join(".rustup/settings.toml"), settings)?;
+    let program = Command::new("/bin/sh").args(["-c", "command -v rustup"]).output()?;
+    let program = fs::canonicalize(succeeds(&program)?.trim())?;
+    let bin = home.join(".cargo/bin");
+    make_folder(&bin, &rig.user)?;
+    fs::copy(program, bin.join("rustup"))?;
+    for name in ["cargo", "rustc"] {
+        symlink("rustup", bin.join(name))?;
+    }
+    for (file, text) in
+        [("credentials.toml", "[registry]\ntoken = \"s3cret\"\n"), ("config.toml", "[term]\nquiet = false\n")]
+    {
+        let path = home.join(".cargo").join(file);
+        fs::write(&path, text)?;
+        chown(&path, Some(rig.user.id), Some(rig.user.id))?;
+    }
+    Ok(())
+}
+
+fn rcc(rig: &Rig<'_>, arguments: &[&str]) -> Result<String> {
+    succeeds(&rig.rcc(arguments).output()?)
+}
+
+/// A session's whole answer.
+fn run(rig: &Rig<'_>, more: &[&str], script: &str) -> Result<std::process::Output> {
+    let mut command = rig.rcc(["run"]);
+    command.args(more).args(["--", "/bin/bash", "-c", script]);
+    Ok(command.output()?)
+}
+
+#[test]
+fn rustup_is_there_when_it_is_chosen_and_only_what_runs_of_it() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        rustup(&rig)?;
+        user(
+            &rig,
+            "mkdir src; printf '[package]\\nname = \"p\"\\nversion = \"0.1.0\"\\nedition = \"2021\"\\n' >Cargo.toml
+            echo 'fn main() { println!(\"built inside\"); }' >src/main.rs",
+        )?;
+        let before = run(&rig, &[], "command -v cargo || echo no cargo")?;
+        let said = String::from_utf8_lossy(&before.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&before.stdout), "no cargo\n");
+        ensure!(
+            said.contains("Cargo.toml calls for cargo, which is not there inside: rcc toolchain add rustup"),
+            "{said}"
+        );
+        let listed = rcc(&rig, &["toolchain", "list"])?;
+        ensure!(listed.lines().any(|l| l.starts_with("rustup     there")), "{listed}");
+        ensure!(listed.lines().any(|l| l.starts_with("pyenv      not there")), "{listed}");
+
+        let said = rcc(&rig, &["toolchain", "add", "rustup"])?;
+        ensure!(said.contains(".cargo/bin") && said.contains(".rustup/{toolchains,settings.toml}"), "{said}");
+        ensure!(rcc(&rig, &["toolchain", "list"])?.contains("rustup     chosen"));
+        // Adding twice changes nothing.
+        let file = fs::read(rig.user.home.join(".config/rcc/inside.toml"))?;
+        rcc(&rig, &["toolchain", "add", "rustup"])?;
+        assert_eq!(fs::read(rig.user.home.join(".config/rcc/inside.toml"))?, file);
+
+        let after = run(&rig, &[], "cargo run --quiet --offline && bash -lc 'command -v cargo'")?;
+        let cargo = rig.user.home.join(".cargo/bin/cargo");
+        assert_eq!(succeeds(&after)?, format!("built inside\n{}\n", cargo.display()));
+        ensure!(!String::from_utf8_lossy(&after.stderr).contains("calls for"), "{}", shown(&after));
+        for path in ["~/.cargo/credentials.toml", "~/.cargo/config.toml"] {
+            assert_eq!(inside(&rig, &format!("[ -e {path} ] || echo absent"))?, "absent\n", "{path}");
+        }
+        root("chown dev ~dev/.rustup/settings.toml ~dev/.cargo/bin/rustup")?;
+        let tries = "for to in ~/.cargo/bin/x ~/.cargo/bin/rustup ~/.rustup/toolchains/x ~/.rustup/settings.toml; do
+            ( echo x >>$to ) 2>&1 | grep -c 'Read-only file system'; done";
+        assert_eq!(inside(&rig, tries)?, "1\n1\n1\n1\n");
+        let options = "grep -E ' [^ ]+/(\\.cargo|\\.rustup)/' /proc/self/mountinfo | cut -d' ' -f6 | sort -u";
+        let options = inside(&rig, options)?;
+        ensure!(
+            options.lines().all(|l| ["ro", "nosuid", "nodev"].iter().all(|o| l.split(',').any(|x| x == *o))),
+            "{options}"
+        );
+
+        rcc(&rig, &["toolchain", "remove", "rustup"])?;
+        assert_eq!(inside(&rig, "command -v cargo || echo no cargo")?, "no cargo\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn toolchains_that_are_refused() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        rcc_sessions::inside(&rig, "true")?;
+        let add = |name: &str| rig.rcc(["toolchain", "add", name]);
+        let mut said = refused(add("rustop"), "RCC-801")?;
+        said += &refused(add("deno"), "RCC-801")?;
+        // A link elsewhere: of the whole, and of a part.
+        user(
+            &rig,
+            "cd ~; mkdir -p away/bin .pyenv/versions/3.12.1/bin; touch away/bin/deno; ln -s away .deno
+            mkdir -p elsewhere; ln -s ../elsewhere .pyenv/shims",
+        )?;
+        said += &refused(add("deno"), "RCC-802")?;
+        said += &refused(add("pyenv"), "RCC-802")?;
+        // Somebody else's.
+        root("mkdir -p ~dev/.bun/bin; chown -R daemon ~dev/.bun/bin")?;
+        said += &refused(add("bun"), "RCC-802")?;
+        assert!(!rig.user.home.join(".config/rcc").exists() || !rig.user.home.join(".config/rcc/inside.toml").exists());
+
+        // It becomes a link after it was chosen.
+        user(&rig, "cd ~; rm .deno; mkdir -p .deno/bin; touch .deno/bin/deno")?;
+        rcc(&rig, &["toolchain", "add", "deno"])?;
+        let before = Traces::after_first_session(&rig)?;
+        user(&rig, "cd ~; mv .deno was; ln -s was .deno")?;
+        said += &refused(rig.rcc(["run", "--", "true"]), "RCC-802")?;
+        user(&rig, "cd ~; rm .deno; mkdir .deno; ln -s ../was/bin .deno/bin")?;
+        said += &refused(rig.rcc(["run", "--", "true"]), "RCC-802")?;
+        // It goes.
+        user(&rig, "cd ~; rm -r .deno")?;
+        let output = rig.rcc(["run", "--", "true"]).output()?;
+        ensure!(String::from_utf8_lossy(&output.stderr).contains("rcc toolchain remove deno"), "{}", shown(&output));
+        succeeds(&output)?;
+        // What the person runs is no project.
+        user(&rig, "mkdir -p ~/.volta/bin/p")?;
+        for place in [".volta/bin/p", ".volta/bin", ".volta"] {
+            let mut command = rig.rcc(["run", "--project"]);
+            command.arg(rig.user.home.join(place)).args(["--", "true"]);
+            said += &refused(command, "RCC-201")?;
+        }
+        // The file of the choice.
+        let file = rig.user.home.join(".config/rcc/inside.toml");
+        for (break_it, mend_it) in [
+            ("mv inside.toml away; ln -s away inside.toml", "rm inside.toml; mv away inside.toml"),
+            ("chmod 666 inside.toml", "chmod 600 inside.toml"),
+            ("mv inside.toml away; mkfifo inside.toml", "rm inside.toml; mv away inside.toml"),
+            ("cp inside.toml away; echo 'toolchain = []' >>inside.toml", "mv away inside.toml"),
+            ("cd ..; mv rcc away; ln -s away rcc", "cd ..; rm rcc; mv away rcc"),
+        ] {
+            let at = |what: &str| user(&rig, &format!("cd ~/.config/rcc; {what}"));
+            at(break_it)?;
+            said += &refused(rig.rcc(["run", "--", "true"]), "RCC-803").context(break_it)?;
+            said += &refused(add("volta"), "RCC-803").context(break_it)?;
+            at(mend_it)?;
+        }
+        root(&format!("chown daemon {}", file.display()))?;
+        said += &refused(rig.rcc(["run", "--", "true"]), "RCC-803")?;
+        root(&format!("chown dev {}; echo 'toolchains = [\"x\\u001b[31m\"]' >{}", file.display(), file.display()))?;
+        said += &refused(rig.rcc(["run", "--", "true"]), "RCC-801")?;
+        ensure!(!said.contains('\u{1b}'), "an escape sequence");
+        before.nothing_more(&rig)?;
+        insta::assert_snapshot!("refused_toolchains", said);
+        Ok(())
+    });
+}
+
+#[test]
+fn folders_besides_the_project() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let home = rig.user.home.clone();
+        user(&rig, "cd ~; mkdir -p lib/sub out 'with, comma'; echo read me >lib/sub/file")?;
+        let (lib, out) = (home.join("lib"), home.join("out"));
+        let (lib, out) = (lib.to_str().unwrap(), out.to_str().unwrap());
+        let script = format!(
+            "cat {lib}/sub/file; echo x 2>/dev/null >{lib}/new || echo read-only; echo written >{out}/new; echo x 2>/dev/null >../new; ls .."
+        );
+        let output = run(&rig, &["--ro", lib, "--rw", out], &script)?;
+        ensure!(succeeds(&output)?.starts_with("read me\nread-only\n"), "{}", shown(&output));
+        assert_eq!(fs::read_to_string(format!("{out}/new"))?, "written\n");
+        assert!(!home.join("new").exists() && !Path::new(&format!("{lib}/new")).exists());
+        // Not remembered, and then remembered for this project alone.
+        let absent = |what: &str| format!("[ -e {what} ] || echo absent");
+        assert_eq!(inside(&rig, &absent(&format!("{lib}/sub")))?, "absent\n");
+        succeeds(&run(&rig, &["--ro", lib, "--rw", out, "--remember"], "true")?)?;
+        assert_eq!(inside(&rig, &format!("cat {lib}/sub/file; echo again >{out}/new"))?, "read me\n");
+        assert_eq!(fs::read_to_string(format!("{out}/new"))?, "again\n");
+        user(&rig, "mkdir ~/other")?;
+        let mut other = rig.rcc(["run", "--project"]);
+        other.arg(home.join("other")).args(["--", "/bin/bash", "-c", &absent(&format!("{lib}/sub"))]);
+        assert_eq!(succeeds(&other.output()?)?, "absent\n");
+        // What is named now wins over what is remembered.
+        let narrower = run(&rig, &["--ro", out], &format!("echo x 2>/dev/null >{out}/new || echo read-only"))?;
+        assert_eq!(succeeds(&narrower)?, "read-only\n");
+        let commas = home.join("with, comma");
+        let output = run(&rig, &["--rw", commas.to_str().unwrap()], "echo x >'../with, comma/f'")?;
+        succeeds(&output)?;
+        assert!(commas.join("f").exists());
+
+        // A name that programs outside act on appears there: the session ends.
+        let mut live = Live::command(&rig, &rig.project, &format!("mkdir {out}/.git; sleep 1000"), |_| {})?;
+        let (status, said) = live.end()?;
+        assert_eq!(status.code(), Some(124), "{said}");
+        ensure!(said.contains("RCC-505") && said.contains("out/.git"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn folders_that_are_refused() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let before = Traces::after_first_session(&rig)?;
+        user(
+            &rig,
+            "cd ~; mkdir -p .ssh .config/nvim project/sub repository/.git lib/sub envrc; touch envrc/.envrc file
+            ln -s ~/.ssh keys; ln -s project/sub sub",
+        )?;
+        root("mkdir -p /srv-theirs; chown daemon /srv-theirs; mkdir ~dev/mounted ~dev/mounted/at; chown -R dev ~dev/mounted
+            mount -t tmpfs none ~dev/mounted/at")?;
+        let home = &rig.user.home;
+        let mut said = String::new();
+        let both = ["--ro", "--rw"].as_slice();
+        for (flags, path) in [
+            (both, ""),
+            (both, ".ssh"),
+            (both, "keys"),
+            (both, ".config/nvim"),
+            (both, ".config/rcc"),
+            (both, ".local/share/rcc/homes"),
+            (both, "project"),
+            (both, "project/sub"),
+            (both, "sub"),
+            (both, "file"),
+            (both, "nothing"),
+            (both, "mounted"),
+            (both, "/"),
+            (both, "/etc"),
+            (both, "/proc/1"),
+            (both, "/run/rcc"),
+            (both, "/srv-theirs"),
+            (&["--rw"], "repository"),
+            (&["--rw"], "envrc"),
+            (&["--rw"], "/usr/local/bin"),
+        ] {
+            for flag in flags {
+                let path = home.join(path);
+                let mut command = rig.rcc(["run", flag]);
+                command.arg(&path).args(["--remember", "--", "/bin/echo", "it ran"]);
+                said += &refused(command, "RCC-804").with_context(|| format!("{flag} {}", path.display()))?;
+            }
+        }
+        // A daemon's socket, a folder in another, another live session's project.
+        let daemon = std::os::unix::net::UnixListener::bind(home.join("lib/sub/daemon"))?;
+        let with = |arguments: &[&str]| {
+            let mut command = rig.rcc(["run"]);
+            for argument in arguments {
+                command.arg(argument.replace('~', home.to_str().unwrap()));
+            }
+            command.args(["--", "/bin/echo", "it ran"]);
+            command
+        };
+        said += &refused(with(&["--rw", "~/lib"]), "RCC-804")?;
+        user(&rig, "mkdir -p ~/a/b ~/live/sub")?;
+        said += &refused(with(&["--ro", "~/a", "--rw", "~/a/b"]), "RCC-804")?;
+        said += &refused(with(&["--remember"]), "RCC-804")?;
+        drop(daemon);
+        root("umount ~dev/mounted/at")?;
+        before.nothing_more(&rig)?;
+        assert!(!home.join(".config/rcc/inside.toml").exists());
+        let live = Live::start_in(&rig, &home.join("live"), "sleep 1000")?;
+        said += &refused(with(&["--ro", "~/live/sub"]), "RCC-205")?;
+        drop(live);
+        insta::assert_snapshot!("refused_folders", said);
+        Ok(())
+    });
+}
