@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod folder;
 pub mod freeze;
 pub mod gateway;
+pub mod git_front;
+pub mod gitconfig;
 pub mod home;
 pub mod hook;
 pub mod init;

@@ -4,6 +4,7 @@
 //! anything that the agent must not write.
 
 use crate::added::Access;
+use crate::beneath;
 use crate::machine::{Machine, Person};
 use crate::mountinfo;
 use rcc_report::{Code, Problem};
@@ -12,7 +13,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Files and folders below the home folder that the agent must never write or read, or that hold the programs that the
@@ -121,8 +122,8 @@ impl Project {
             return real(path);
         }
         let here = real(Path::new("."))?;
-        let marked =
-            |folder: &&Path| ["rcc.toml", ".git"].iter().any(|mark| fs::symlink_metadata(folder.join(mark)).is_ok());
+        let there = |folder: &Path, mark: &str| fs::symlink_metadata(folder.join(mark)).is_ok();
+        let marked = |folder: &&Path| there(folder, "rcc.toml") || (there(folder, ".git") && !is_submodule(folder));
         let inside_home = |folder: &&Path| folder.starts_with(&person.home) && **folder != person.home;
         let found = here.ancestors().take_while(inside_home).find(marked);
         Ok(found.map_or_else(|| here.clone(), Path::to_owned))
@@ -171,7 +172,19 @@ impl Project {
 /// Through no link: another session's agent may have put one into the way since the path was resolved.
 fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     let root = File::open("/")?;
-    crate::beneath::open(&root, path.strip_prefix("/").unwrap_or(path), libc::O_RDONLY | libc::O_DIRECTORY)
+    beneath::open(&root, path.strip_prefix("/").unwrap_or(path), libc::O_RDONLY | libc::O_DIRECTORY)
+}
+
+/// Whether a folder is a submodule of a repository above it, which is the project then: the submodule's own repository
+/// lies in there.
+fn is_submodule(folder: &Path) -> bool {
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(folder);
+    let text = opened.and_then(|opened| beneath::read(opened, Path::new(".git"), 4096)).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let Some(named) = text.strip_prefix("gitdir:").map(str::trim) else { return false };
+    fs::canonicalize(folder.join(named)).is_ok_and(|repository| {
+        folder.ancestors().skip(1).any(|above| repository.starts_with(above.join(".git/modules")))
+    })
 }
 
 fn missing(path: &Path, what: &str) -> Problem {
@@ -371,6 +384,19 @@ mod tests {
         }
         assert_eq!(code(&home.join("src/app"), &person), None);
         assert_eq!(code(&home.join("src"), &person), None);
+    }
+
+    #[test]
+    fn a_submodule_is_part_of_the_repository_above() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        for folder in [".git/modules/lib", "lib", "own/.git", "tree", "elsewhere/.git/worktrees/tree"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("lib/.git"), "gitdir: ../.git/modules/lib\n").unwrap();
+        fs::write(root.join("tree/.git"), "gitdir: ../elsewhere/.git/worktrees/tree\n").unwrap();
+        assert!(is_submodule(&root.join("lib")));
+        assert!(!is_submodule(&root.join("own")) && !is_submodule(&root.join("tree")));
     }
 
     #[test]

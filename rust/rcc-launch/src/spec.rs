@@ -1,6 +1,7 @@
 //! A launch as a value: what was asked for, and the container that follows from it. Pure.
 
 use crate::added::{Access, Added};
+use crate::git_front;
 use crate::machine::Machine;
 use crate::rootfs::{Entry, Root};
 use rcc_policy::{Cpus, Limits, Memory};
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the init and the agent's package are inside.
 pub const INSIDE: &str = "/run/rcc";
+/// The configuration of git inside, wherever the git that runs was built to look for it.
+pub const GITCONFIG: &str = "/etc/gitconfig";
 
 /// Where the host's programs are inside.
 pub const SYSTEM_PATH: &[&str] = &["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -28,6 +31,8 @@ pub struct Request {
     pub terminal: bool,
     /// Variables for the agent besides the usual ones.
     pub environment: BTreeMap<String, String>,
+    /// What git inside is told by [`GITCONFIG`].
+    pub gitconfig: String,
     /// Folders and files mounted read-only besides the root: source outside, place inside.
     pub read_only: Vec<(PathBuf, PathBuf)>,
     /// Toolchains and folders of the person's choice, each at its own place.
@@ -219,6 +224,8 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     mounts.extend(inputs.request.read_only.iter().map(|(source, target)| read_only(source, target.clone())));
     mounts.push(Mount { source: inputs.project.to_owned(), target: inputs.project.to_owned(), writable: true });
     let mut skeleton = inputs.root.skeleton.clone();
+    skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });
+    skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(git_front::NAME), to: "../init".into() });
     for mount in &mounts {
         // Inside the agent's home the launcher makes mount points itself; elsewhere they belong to the skeleton.
         let in_home = mount.target != person.home && mount.target.starts_with(&person.home);
@@ -268,6 +275,7 @@ fn environment(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
         ("LOGNAME", person.name.clone()),
         ("SHELL", "/bin/bash".to_owned()),
         ("PATH", path.join(":")),
+        ("GIT_CONFIG_SYSTEM", GITCONFIG.to_owned()),
         ("RCC", "1".to_owned()),
     ];
     let mut all: BTreeMap<String, String> = usual.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

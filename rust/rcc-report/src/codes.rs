@@ -42,6 +42,7 @@ codes! {
     PROJECT_SOCKET = 206, "A program outside listens on a Unix socket that the agent could reach.";
     PROJECT_UNTRUSTED_LINK = 207, "A linked worktree's common directory is not approved, or does not point back.";
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
+    PROJECT_GIT_CONFIG = 209, "The person's git configuration can't be read, so commits inside have no name.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
     SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
     RUNTIME_DIR = 303, "`XDG_RUNTIME_DIR` is missing, or not a folder of this user's alone.";

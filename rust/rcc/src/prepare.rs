@@ -6,6 +6,7 @@ use crate::along::{self, Folders};
 use clap::Args;
 use rcc_launch::agent;
 use rcc_launch::beneath;
+use rcc_launch::gitconfig;
 use rcc_launch::home::{self, FirstFile};
 use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
@@ -151,6 +152,10 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
+    let words = gitconfig::words(&project_path, &machine.person).unwrap_or_else(|problem| {
+        eprintln!("rcc: warning: {problem}");
+        gitconfig::Words::default()
+    });
     let mut prepared = Prepared {
         inside,
         request: Request {
@@ -159,6 +164,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             workdir,
             terminal: terminal::present(),
             environment: habits(),
+            gitconfig: gitconfig::text(&words),
             read_only: Vec::new(),
             added: Vec::new(),
             path: Vec::new(),

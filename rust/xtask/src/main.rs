@@ -6,6 +6,7 @@
 mod agent;
 mod bench;
 mod check;
+mod daily;
 mod demo;
 mod mounts;
 mod prerequisites;
@@ -38,6 +39,8 @@ enum Command {
     Prerequisites(prerequisites::Args),
     /// Measure rcc beside what a user would run without it, as ratios.
     Bench(bench::Args),
+    /// A day's work in a session, as tables: what works, and what is refused with which line.
+    Daily(daily::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
     /// Put the real agent into a folder, for tests.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Prerequisites(args) => prerequisites::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Daily(args) => daily::run(&args),
         Command::Trees(args) => trees::run(&args),
         Command::Agent(args) => agent::run(&args),
     };

@@ -84,6 +84,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Test, "ps", "procps"),
     program(Purpose::Test, "useradd", "passwd"),
     program(Purpose::Test, "tmux", "tmux"),
+    program(Purpose::Test, "git-lfs", "git-lfs"),
     program(Purpose::Test, "strace", "strace"),
     program(Purpose::Demo, "curl", "curl"),
     program(Purpose::Test, "openssl", "openssl"),

@@ -3,6 +3,8 @@
 //!
 //! Everything is in the world's own overlays and namespaces, so nothing of it is left when the world ends.
 
+pub mod daily;
+
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use rcc_world::World;

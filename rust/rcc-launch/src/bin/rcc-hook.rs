@@ -1,13 +1,18 @@
 //! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init
-//! PROCESSES CMD…` the container's first process. Not for people.
+//! PROCESSES CMD…` the container's first process; called `git` it stands before git in the container. Not for people.
 
+use rcc_launch::git_front;
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    let name = arguments.next();
+    if name.as_deref().map(Path::new).and_then(Path::file_name) == Some(git_front::NAME.as_ref()) {
+        return ExitCode::from(git_front::run(&arguments.collect::<Vec<_>>()));
+    }
     match arguments.next().as_ref().and_then(|a| a.to_str()) {
         Some("hook") => match arguments.next() {
             Some(socket) => hook(Path::new(&socket)),
