@@ -82,6 +82,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Test, "nft", "nftables"),
     program(Purpose::Demo, "ip", "iproute2"),
     program(Purpose::Test, "ps", "procps"),
+    program(Purpose::Test, "rev", "bsdextrautils"),
     program(Purpose::Test, "useradd", "passwd"),
     program(Purpose::Test, "tmux", "tmux"),
     program(Purpose::Test, "git-lfs", "git-lfs"),

@@ -2,8 +2,9 @@
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use anyhow::Result;
-use std::process::Command;
+use anyhow::{Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use xshell::cmd;
 
 /// Tells tests, the demo and benches the folder of the product's static release programs.
@@ -34,4 +35,29 @@ pub fn build_rig(workspace: &Workspace, steps: &Steps) -> Result<()> {
     cargo.args(["--package", "rcc-world", "--package", "rcc-rig", "--package", "xtask"]);
     cargo.env("RUSTFLAGS", STATIC);
     steps.command("build rig", cargo)
+}
+
+/// Builds the tests that run whole sessions, static too, and gives each by the name of its package and its own.
+pub fn build_tests(workspace: &Workspace, steps: &Steps) -> Result<Vec<(String, PathBuf)>> {
+    let triple = &workspace.triple;
+    steps.run("build tests", || {
+        let sh = workspace.shell()?;
+        let mut cargo = Command::from(cmd!(sh, "cargo test --locked --no-run --target {triple} --test *"));
+        cargo.args(["--package", "rcc-attacks", "--package", "rcc-sessions", "--message-format=json"]);
+        cargo.env("RUSTFLAGS", STATIC).stdin(Stdio::null()).stderr(Stdio::null());
+        let output = cargo.output()?;
+        ensure!(output.status.success(), "cargo test --no-run ended with {}", output.status);
+        let all = String::from_utf8(output.stdout)?;
+        let tests: Vec<_> = all.lines().filter_map(|line| test_of(&serde_json::from_str(line).ok()?)).collect();
+        ensure!(!tests.is_empty(), "cargo named no test program");
+        Ok(tests)
+    })
+}
+
+/// A line of cargo's that tells of a test program.
+fn test_of(message: &serde_json::Value) -> Option<(String, PathBuf)> {
+    let program = message.get("executable")?.as_str()?;
+    let package = Path::new(message.get("manifest_path")?.as_str()?).parent()?.file_name()?.to_str()?;
+    let name = message.get("target")?.get("name")?.as_str()?;
+    Some((format!("{package}-{name}"), program.into()))
 }

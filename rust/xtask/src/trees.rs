@@ -15,6 +15,7 @@ use crate::steps::{Steps, side_by_side};
 use crate::workspace::Workspace;
 use anyhow::{Context as _, Result, ensure};
 use enter::Entry;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tree::{Copy, Trees};
@@ -32,6 +33,7 @@ const PRODUCT: &str = "/mnt/product";
 const AGENT: &str = "/mnt/agents";
 const CHECKOUT: &str = "/mnt/checkout";
 const TOOLCHAIN: &str = "/opt/rust";
+const TESTS: &str = "/mnt/tests";
 
 /// Show rcc on other releases of Debian, in clean trees.
 #[derive(clap::Args, Debug)]
@@ -96,17 +98,19 @@ struct Shown {
     programs: PathBuf,
     product: PathBuf,
     agents: PathBuf,
+    /// The tests of whole sessions: a name and a program each.
+    tests: Vec<(String, PathBuf)>,
 }
 
 impl Shown {
     fn make(workspace: &Workspace, logs: &Path) -> Result<Self> {
         let steps = Steps::new(logs.to_owned())?;
-        let (mut built, mut fetched) = (false, false);
+        let (mut tests, mut fetched) = (None, false);
         side_by_side(vec![
             Box::new(|| {
                 product::build(workspace, &steps)?;
                 product::build_rig(workspace, &steps)?;
-                built = true;
+                tests = Some(product::build_tests(workspace, &steps)?);
                 Ok(())
             }),
             Box::new(|| {
@@ -116,8 +120,18 @@ impl Shown {
             }),
         ]);
         steps.close()?;
-        ensure!(built && fetched, "something that is to be shown could not be made");
-        Ok(Self { programs: workspace.rig(), product: workspace.release(), agents: workspace.agents() })
+        let tests = tests.filter(|_| fetched).context("something that is to be shown could not be made")?;
+        Ok(Self { programs: workspace.rig(), product: workspace.release(), agents: workspace.agents(), tests })
+    }
+
+    /// A program with all of it at hand.
+    fn entry(&self, copy: &Copy, program: impl AsRef<OsStr>) -> Entry {
+        Entry::new(copy.path(), program)
+            .read_only(&self.programs, PROGRAMS)
+            .read_only(&self.product, PRODUCT)
+            .read_only(&self.agents, AGENT)
+            .variable(BINARIES, PRODUCT)
+            .variable(AGENTS, AGENT)
     }
 }
 
@@ -141,17 +155,9 @@ impl Run<'_> {
         result.and(steps.run("remove the copy", || copy.remove()))
     }
 
-    /// The demo and the toolchains, with what was built outside.
+    /// The demo, the toolchains, and the tests of whole sessions, with what was built outside.
     fn show(&self, copy: &Copy, shown: &Shown, steps: &Steps) -> Result<()> {
-        let enter = |program: &str, arguments: &[&str]| {
-            let entry = Entry::new(copy.path(), program)
-                .read_only(&shown.programs, PROGRAMS)
-                .read_only(&shown.product, PRODUCT)
-                .read_only(&shown.agents, AGENT)
-                .variable(BINARIES, PRODUCT)
-                .variable(AGENTS, AGENT);
-            self.packages(entry).command(arguments)
-        };
+        let enter = |program: &str, arguments: &[&str]| self.packages(shown.entry(copy, program)).command(arguments);
         let (xtask, world) = (format!("{PROGRAMS}/xtask"), format!("{PROGRAMS}/rcc-world"));
         let in_world = |program: &str| enter(&world, &["run", "--user", "dev", "--", &format!("{PROGRAMS}/{program}")]);
         // Exactly what the demo installs first, so that what the table lacks is missing here too.
@@ -163,13 +169,38 @@ impl Run<'_> {
         let toolchains = steps
             .command("install toolchains", enter(&xtask, &["prerequisites", "run", "demo", "build", "toolchains"])?)
             .and_then(|()| steps.command("toolchains", in_world("rcc-toolchains")?));
+        let tests = steps
+            .command("install for tests", enter(&xtask, &["prerequisites", "run", "demo", "test"])?)
+            .and_then(|()| steps.run("tests", || self.tests(copy, shown, steps)));
         // What failed was shown when it did.
         for (log, passed) in [("versions", true), ("demo", demo.is_ok()), ("toolchains", toolchains.is_ok())] {
             if passed {
                 self.print(log)?;
             }
         }
-        demo.and(toolchains)
+        demo.and(toolchains).and(tests)
+    }
+
+    /// The attempts at leaving, and the sessions' own tests, whatever came of the one before.
+    fn tests(&self, copy: &Copy, shown: &Shown, steps: &Steps) -> Result<()> {
+        // Goldens and documents are read where they lie.
+        let root = self.workspace.root.to_str().context("the checkout's path is not UTF-8")?;
+        let mut failed = Vec::new();
+        for (name, program) in &shown.tests {
+            let folder = program.parent().context("a program has a folder")?;
+            let inside = Path::new(TESTS).join(program.file_name().context("a program has a name")?);
+            let entry = shown
+                .entry(copy, inside)
+                .read_only(folder, TESTS)
+                .read_only(&self.workspace.root, root)
+                .variable("INSTA_WORKSPACE_ROOT", root)
+                .variable("RCC_WORLD_BIN", &format!("{PROGRAMS}/rcc-world"));
+            if steps.logged("tests", entry.command(&["--test-threads", "2"])?).is_err() {
+                failed.push(name.as_str());
+            }
+        }
+        ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+        Ok(())
     }
 
     /// From nothing but minbase, what README names, and a Rust toolchain.
