@@ -95,9 +95,11 @@ fn forget(machine: &Machine, id: &str) {
     forget_exit(machine, id);
 }
 
-/// Takes away what conmon wrote down; Podman does, unless a process of its own was killed in between.
+/// Takes away what conmon wrote down: the first Podman does itself, unless a process of its own was killed in between; the
+/// second, a folder, is left by Podman 5.8 in any case.
 pub fn forget_exit(machine: &Machine, id: &str) {
     let _gone_already = fs::remove_file(exits(machine).join(id));
+    let _gone_already = fs::remove_dir_all(machine.runtime_dir.join("libpod/tmp/persist").join(id));
 }
 
 /// How long conmon may take to follow its container.
