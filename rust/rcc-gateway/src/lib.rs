@@ -2,7 +2,7 @@
 //!
 //! A tiny [`supervisor`] accepts launchers and starts one [`worker`] process a session; whatever an agent sent is parsed
 //! in that session's worker only, behind its own seccomp filter. The parsers are pure modules of their own
-//! ([`api`], [`client_hello`], [`http1`], [`dns`], [`host_net`]): bytes in, a verdict out.
+//! ([`api`], [`client_hello`], [`http1`], [`dns`]): bytes in, a verdict out.
 //!
 //! Invariants: nothing leaves for a name or address that the policy does not decide to allow; a worker's end ends all of
 //! its session's connections; a worker can neither start a program nor speak for another session.
@@ -10,11 +10,9 @@
 pub mod api;
 pub mod client_hello;
 pub mod dns;
-pub mod host_net;
 pub mod http1;
 mod policy;
 mod rate;
 pub mod stand_in;
 pub mod supervisor;
-mod trusted;
 pub mod worker;

@@ -1,6 +1,6 @@
 //! Reads the policy from its one place. What root did not write, or someone else could have, is no policy.
 
-use crate::trusted;
+use rcc_host::trusted;
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
 use std::path::Path;

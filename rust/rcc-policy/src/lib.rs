@@ -32,6 +32,7 @@
 pub mod address;
 mod decide;
 mod document;
+mod egress;
 mod endpoint;
 mod fingerprint;
 mod limits;
@@ -43,6 +44,7 @@ mod sets;
 mod way_out;
 
 pub use decide::{Check, Decision, DenyReason, Target};
+pub use egress::Egress;
 pub use endpoint::{BadEndpoint, Endpoint, Host, Private, Ranges};
 pub use fingerprint::Fingerprint;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

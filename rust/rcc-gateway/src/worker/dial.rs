@@ -5,13 +5,11 @@
 
 use super::relay::{abort_on_close, tune};
 use super::resolver::{Failure, Resolver};
-use crate::host_net::{HostNet, Tables};
-use crate::trusted::read_plain;
+use rcc_host::net::HostNet;
 use rcc_policy::{HostName, Ipv6Net, Ranges, Resolved};
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpSocket, TcpStream};
@@ -103,27 +101,10 @@ impl Dialer {
         {
             return Ok(host.clone());
         }
-        let text = |name: &str, needed: bool| match read_plain(&Path::new("/proc/net").join(name)) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            // Without IPv6 in the kernel its tables are absent.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !needed => Ok(String::new()),
-            Err(e) => Err(e),
-        };
-        let (fib_trie, route) = (text("fib_trie", true)?, text("route", true)?);
-        let (if_inet6, ipv6_route) = (text("if_inet6", false)?, text("ipv6_route", false)?);
-        let tables = Tables { fib_trie: &fib_trie, route: &route, if_inet6: &if_inet6, ipv6_route: &ipv6_route };
-        let host = Rc::new(HostNet::parse(&tables, &point_to_point).map_err(io::Error::other)?);
+        let host = Rc::new(rcc_host::net()?);
         *cached = Some((Instant::now(), host.clone()));
         Ok(host)
     }
-}
-
-/// `IFF_POINTOPOINT` of a device; what can't be read is none.
-fn point_to_point(device: &str) -> bool {
-    let plain = !device.is_empty() && !device.contains('/') && device != "." && device != "..";
-    let text = if plain { read_plain(&Path::new("/sys/class/net").join(device).join("flags")).ok() } else { None };
-    let flags = text.and_then(|t| u32::from_str_radix(String::from_utf8(t).ok()?.trim().strip_prefix("0x")?, 16).ok());
-    flags.is_some_and(|f| f & 0x10 != 0)
 }
 
 fn judge(

@@ -10,7 +10,6 @@ use super::log::plain;
 use super::relay::deliver_on_close;
 use super::session::Session;
 use crate::api::{self, Scanner};
-use crate::trusted;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming};
@@ -19,6 +18,7 @@ use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMa
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
+use rcc_host::trusted;
 use rcc_policy::CredentialEndpoint;
 use rcc_proto::{Credential, CredentialKind, Secret};
 use rcc_report::{Code, Problem};

@@ -5,12 +5,13 @@
 use super::relay::abort_on_close;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
+use rcc_host::resolv_conf;
 use rcc_policy::{HostName, Ipv6Net, Resolvers};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,7 +29,6 @@ const CACHE: usize = 256;
 const ADDRESSES: usize = 8;
 /// Queries at once.
 const QUERIES: usize = 32;
-const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Why there are no addresses.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -154,53 +154,17 @@ impl Resolver {
         match &self.from {
             Resolvers::Given(given) => Ok(given.iter().map(|r| r.address).collect()),
             Resolvers::System => {
-                let changed = std::fs::metadata(RESOLV_CONF)?.modified().ok();
+                let changed = std::fs::metadata(resolv_conf::RESOLV_CONF)?.modified().ok();
                 let mut system = self.system.borrow_mut();
                 if changed.is_none() || system.0 != changed {
-                    let text = crate::trusted::read_plain(Path::new(RESOLV_CONF))?;
-                    *system = (changed, nameservers(&String::from_utf8_lossy(&text)));
+                    let text = rcc_host::trusted::read_plain(Path::new(resolv_conf::RESOLV_CONF))?;
+                    *system = (changed, resolv_conf::nameservers(&String::from_utf8_lossy(&text)));
                     self.cache.borrow_mut().clear();
                 }
                 Ok(system.1.clone())
             }
         }
     }
-}
-
-/// The `nameserver` lines of resolv.conf(5), three at most; 127.0.0.1 if there are none, as glibc does.
-fn nameservers(text: &str) -> Vec<SocketAddr> {
-    let mut found: Vec<SocketAddr> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            (words.next() == Some("nameserver")).then(|| words.next())?
-        })
-        .filter_map(|word| {
-            // A link-local address may carry its device: fe80::1%eth0.
-            let (ip, scope) = word.split_once('%').map_or((word, 0), |(ip, device)| (ip, scope_id(device)));
-            let ip: IpAddr = ip.parse().ok()?;
-            Some(match ip {
-                IpAddr::V4(ip) => SocketAddr::from((ip, 53)),
-                IpAddr::V6(ip) => std::net::SocketAddrV6::new(ip, 53, 0, scope).into(),
-            })
-        })
-        .take(3)
-        .collect();
-    if found.is_empty() {
-        found.push((Ipv4Addr::LOCALHOST, 53).into());
-    }
-    found
-}
-
-fn scope_id(device: &str) -> u32 {
-    device
-        .parse()
-        .ok()
-        .or_else(|| {
-            let text = std::fs::read_to_string(Path::new("/sys/class/net").join(device).join("ifindex")).ok()?;
-            text.trim().parse().ok()
-        })
-        .unwrap_or(0)
 }
 
 /// One query to one resolver: its addresses and their least TTL; `None` if the name has none.
@@ -300,14 +264,6 @@ fn nat64_prefix(ip: Ipv6Addr) -> Option<Ipv6Net> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn resolvers_come_from_resolv_conf() {
-        let text =
-            "# x\nsearch corp.example\nnameserver 10.0.0.1\n nameserver 2001:db8::1 \noptions x\nnameserver bad\n";
-        assert_eq!(nameservers(text), ["10.0.0.1:53".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap()]);
-        assert_eq!(nameservers(""), ["127.0.0.1:53".parse().unwrap()]);
-    }
 
     #[test]
     fn the_prefix_of_a_translator_is_found() {

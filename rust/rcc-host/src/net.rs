@@ -1,4 +1,4 @@
-//! Pure: which addresses are this machine's own or on one of its links, from the text of `/proc/net`.
+//! Which addresses are this machine's own or on one of its links, from the text of `/proc/net`.
 //!
 //! A name whose address is the machine's own, or its neighbour's, is no public name even where that address is global
 //! (every IPv6 LAN). Prefixes of point-to-point devices (`WireGuard`, PPP) are not on-link: what lies behind them is

@@ -1,0 +1,210 @@
+//! The table, made of a policy and a machine.
+
+use crate::rule::{Action, Match, Rule, SetName};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rcc_policy::address::{METADATA, NAT64, PUBLIC_V6, SIX_TO_FOUR, SPECIAL_V4, SPECIAL_V6};
+use rcc_policy::{Egress, Fingerprint, Resolvers};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The address at which unprivileged code sees whether the table is in force: loopback, so that it works offline, and
+/// nobody's. Its port is [`canary_port`]'s.
+pub const CANARY: Ipv4Addr = Ipv4Addr::new(127, 82, 67, 67);
+
+/// What the machine adds to the policy.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Facts {
+    /// The gateway's user.
+    pub gateway: u32,
+    /// The machine's own resolvers, for a policy that follows the machine.
+    pub resolvers: BTreeSet<SocketAddr>,
+    /// The networks of its links: connected prefixes, with those of links that have no gateway.
+    pub on_link: BTreeSet<IpNet>,
+    /// The prefixes by which its network translates IPv4, but for the well-known one.
+    pub nat64: BTreeSet<Ipv6Net>,
+}
+
+/// The table `inet rcc`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The policy's.
+    pub fingerprint: Fingerprint,
+    /// The named sets.
+    pub sets: BTreeMap<SetName, Vec<IpNet>>,
+    /// The chains and their rules, in the order in which they are made: a chain comes before those that jump to it.
+    pub chains: Vec<(&'static str, Vec<Rule>)>,
+}
+
+/// The chain of refused packets.
+pub(crate) const REFUSED: &str = "refused";
+/// The chain of the gateway's packets.
+pub(crate) const GATEWAY: &str = "gateway";
+/// The chain that is hooked into the kernel.
+pub(crate) const OUTPUT: &str = "output";
+/// After every rule that could give a packet another destination (`dstnat` is -100), and after the usual filters (0).
+pub(crate) const PRIORITY: i32 = 200;
+
+/// The canary's port: 1024 to 65535, by the fingerprint.
+#[must_use]
+pub fn canary_port(fingerprint: Fingerprint) -> u16 {
+    let port = 1024 + fingerprint.as_u64() % (65536 - 1024);
+    u16::try_from(port).unwrap_or(u16::MAX)
+}
+
+impl Table {
+    /// What must be in force.
+    #[must_use]
+    pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Self {
+        let nat64: Vec<Ipv6Net> = facts.nat64.iter().copied().chain([NAT64]).collect();
+        let special4: Vec<Ipv4Net> = SPECIAL_V4.iter().map(|(net, _)| *net).collect();
+        let special6 = SPECIAL_V6.iter().map(|(net, _)| *net).chain([SIX_TO_FOUR]);
+        let v4 = |nets: &[Ipv4Net]| Ipv4Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V4).collect::<Vec<_>>();
+        let v6 = |nets: &[Ipv6Net]| Ipv6Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V6).collect::<Vec<_>>();
+        let (mut on_link4, mut on_link6) = (Vec::new(), Vec::new());
+        for net in &facts.on_link {
+            match net {
+                IpNet::V4(net) => on_link4.push(net.trunc()),
+                IpNet::V6(net) => on_link6.push(net.trunc()),
+            }
+        }
+        let translated: Vec<Ipv6Net> =
+            nat64.iter().flat_map(|prefix| special4.iter().filter_map(|net| translated(*prefix, *net))).collect();
+        let sets = [
+            (SetName::Special4, v4(&special4)),
+            (SetName::Special6, v6(&special6.collect::<Vec<_>>())),
+            (SetName::OnLink4, v4(&on_link4)),
+            (SetName::OnLink6, v6(&on_link6)),
+            (SetName::Nat64, v6(&nat64)),
+            (SetName::Nat64Special, v6(&translated)),
+        ];
+        let refused = vec![
+            Rule::new([], Action::Log("rcc refused: "), "what is refused, in the kernel's log"),
+            Rule::new([Match::AnyTcp], Action::Reset, "refused at once"),
+            Rule::new([], Action::Prohibit, "refused at once"),
+        ];
+        let output =
+            vec![Rule::new([Match::User(facts.gateway)], Action::Jump(GATEWAY), "all that the gateway's user sends")];
+        Self {
+            fingerprint,
+            sets: sets.into(),
+            chains: vec![(REFUSED, refused), (GATEWAY, gateway(egress, fingerprint, facts)), (OUTPUT, output)],
+        }
+    }
+}
+
+/// The rules for what the gateway's user sends. Their order is the meaning.
+fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule> {
+    let tcp = |port: u16| Match::Tcp([port].into());
+    let refuse = Action::Goto(REFUSED);
+    let canary = Match::To(IpAddr::V4(CANARY).into());
+    let mut rules = vec![Rule::new(
+        [canary, tcp(canary_port(fingerprint))],
+        Action::Prohibit,
+        format!("canary, policy {fingerprint}"),
+    )];
+    for net in METADATA {
+        rules.push(Rule::new([Match::To(*net)], refuse.clone(), "a cloud's metadata service"));
+    }
+    for (resolver, by_tls) in resolvers(egress, facts) {
+        let to = Match::To(resolver.ip().into());
+        if !by_tls {
+            rules.push(Rule::new([to.clone(), Match::Udp(resolver.port())], Action::Accept, "a resolver"));
+        }
+        rules.push(Rule::new([to, tcp(resolver.port())], Action::Accept, "a resolver"));
+    }
+    for (net, port) in &egress.denied {
+        let mut matches = vec![Match::To(*net)];
+        matches.extend(port.map(tcp));
+        rules.push(Rule::new(matches, refuse.clone(), "denied by the policy"));
+    }
+    for (net, port) in &egress.private {
+        rules.push(Rule::new([Match::To(*net), tcp(*port)], Action::Accept, "private, by the policy"));
+    }
+    let ports = (!egress.ports.is_empty()).then(|| Match::Tcp(egress.ports.clone()));
+    rules.push(Rule::new([Match::NotUnicast], refuse.clone(), "this machine's own, broadcast, multicast"));
+    if let Some(ports) = &ports {
+        for net in &egress.fake_ip {
+            rules.push(Rule::new([Match::To(*net), ports.clone()], Action::Accept, "made up by a VPN, by the policy"));
+        }
+    }
+    let public = |set, comment: &str| Rule::new([Match::ToSet(set)], refuse.clone(), comment);
+    rules.push(public(SetName::OnLink4, "a network of this machine's links"));
+    rules.push(public(SetName::OnLink6, "a network of this machine's links"));
+    rules.push(public(SetName::Special4, "not public"));
+    rules.push(public(SetName::Nat64Special, "not public, translated"));
+    if let Some(ports) = &ports {
+        let to = Match::ToSet(SetName::Nat64);
+        rules.push(Rule::new([to, ports.clone()], Action::Accept, "public, translated, on the policy's ports"));
+    }
+    rules.push(Rule::new([Match::OutsideV6(PUBLIC_V6)], refuse.clone(), "not public"));
+    rules.push(public(SetName::Special6, "not public"));
+    if let Some(ports) = ports {
+        rules.push(Rule::new([ports], Action::Accept, "public, on the policy's ports"));
+    }
+    rules.push(Rule::new([], refuse, "a port that the policy does not name"));
+    rules
+}
+
+/// Whom the gateway may ask, and whether by TLS alone.
+fn resolvers(egress: &Egress, facts: &Facts) -> BTreeSet<(SocketAddr, bool)> {
+    match &egress.resolvers {
+        Resolvers::System => facts.resolvers.iter().map(|address| (*address, false)).collect(),
+        Resolvers::Given(given) => given.iter().map(|r| (r.address, r.tls.is_some())).collect(),
+    }
+}
+
+/// The IPv6 addresses that stand for a range of IPv4 in a network that translates by `prefix` (RFC 6052, section 2.2).
+/// Octet 8 is zero in them; what differs there is not translated, and is not in the prefix's other sets either.
+fn translated(prefix: Ipv6Net, range: Ipv4Net) -> Option<Ipv6Net> {
+    let at: [usize; 4] = match prefix.prefix_len() {
+        32 => [4, 5, 6, 7],
+        40 => [5, 6, 7, 9],
+        48 => [6, 7, 9, 10],
+        56 => [7, 9, 10, 11],
+        64 => [9, 10, 11, 12],
+        96 => [12, 13, 14, 15],
+        _ => return None,
+    };
+    let mut octets = prefix.trunc().addr().octets();
+    for (place, octet) in at.into_iter().zip(range.addr().octets()) {
+        *octets.get_mut(place)? = octet;
+    }
+    let length = range.prefix_len();
+    // The range's last bit stands in the octet of its last whole or part octet; the zero octet before it counts too.
+    let last = usize::from(length.saturating_sub(1) / 8);
+    let bits = u8::try_from(*at.get(last)? * 8).ok()? + (length - u8::try_from(last * 8).ok()?);
+    Ipv6Net::new(Ipv6Addr::from(octets), bits).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(prefix: &str, range: &str) -> String {
+        translated(prefix.parse().unwrap(), range.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn ranges_are_translated_by_rfc_6052() {
+        assert_eq!(t("64:ff9b::/96", "10.0.0.0/8"), "64:ff9b::a00:0/104");
+        assert_eq!(t("64:ff9b::/96", "100.64.0.0/10"), "64:ff9b::6440:0/106");
+        assert_eq!(t("2001:db8::/32", "192.168.0.0/16"), "2001:db8:c0a8::/48");
+        assert_eq!(t("2001:db8:1:2::/64", "127.0.0.0/8"), "2001:db8:1:2:7f::/80");
+        assert_eq!(t("2001:db8:100::/40", "192.0.2.33/32"), "2001:db8:1c0:2:21::/80");
+        assert_eq!(t("2001:db8:122::/48", "192.0.2.33/32"), "2001:db8:122:c000:2:2100::/88");
+        assert_eq!(translated("2001:db8::/33".parse().unwrap(), "10.0.0.0/8".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_prefix_of_no_known_length_is_not_opened() {
+        let facts = Facts {
+            gateway: 1,
+            resolvers: BTreeSet::new(),
+            on_link: BTreeSet::new(),
+            nat64: ["2001:db8::/33".parse().unwrap()].into(),
+        };
+        let egress = rcc_policy::parse("allow = [\"a.example:443\"]\n", "p").unwrap();
+        let table = Table::new(&egress.egress(), egress.fingerprint(), &facts);
+        assert_eq!(table.sets[&SetName::Nat64], ["64:ff9b::/96".parse::<IpNet>().unwrap()]);
+    }
+}
