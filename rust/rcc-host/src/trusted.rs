@@ -13,7 +13,7 @@ const MAX_SIZE: u64 = 8 << 20;
 
 /// The file's bytes, or why they can't be trusted.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let place = resolve(path)?;
+    let place = place(path)?;
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&place)?;
     let facts = file.metadata()?;
     if !facts.is_file() || facts.uid() != 0 || facts.mode() & 0o022 != 0 {
@@ -33,8 +33,8 @@ fn contents(file: File) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > MAX_SIZE { Err(io::Error::other("the file is too large")) } else { Ok(bytes) }
 }
 
-/// Follows links by hand, so that each step can be judged.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
+/// Where a path leads, if only root can have made it lead there. Follows links by hand, so that each step is judged.
+pub fn place(path: &Path) -> io::Result<PathBuf> {
     let mut todo: VecDeque<OsString> = parts(path);
     let mut done = PathBuf::from("/");
     check(&done)?;

@@ -78,4 +78,9 @@ codes! {
     FOLDER_REFUSED = 804, "A folder named by `--ro` or `--rw` can't come along.";
     HOME_REFUSED = 805, "There is no such home of an agent, or a session lives in it.";
     REGISTRY_UNKNOWN = 806, "A package registry can't be read from the person's configuration, or may not be reached.";
+    FIREWALL_NFT = 901, "nft is missing, failed, or said something that rcc does not understand.";
+    FIREWALL_FOREIGN = 902, "There is a table `inet rcc` that rcc did not make.";
+    FIREWALL_DRIFTED = 903, "The table `inet rcc` in the kernel is not the one that was applied.";
+    FIREWALL_USER = 904, "The gateway's system user does not exist.";
+    FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
 }

@@ -1,0 +1,129 @@
+//! The host firewall: the table `inet rcc` in the kernel, by nft.
+//!
+//! Invariants: the kernel holds the table that was there or the one that is wanted, never a part of either (one
+//! transaction); nothing is called done that was not read back; a table of that name that rcc did not make is left alone.
+//! No state of its own: what is in force is what the kernel says.
+
+mod facts;
+mod nft;
+
+pub use facts::{facts, gateway_user};
+pub use nft::Nft;
+
+use nix::fcntl::{Flock, FlockArg};
+use rcc_policy::Policy;
+use rcc_report::{Code, Problem};
+use rcc_rules::{Difference, Found, Table, compare};
+use serde_json::Value;
+use std::fs::File;
+use std::path::Path;
+
+/// Root's policy.
+pub const POLICY: &str = "/etc/rcc/policy.toml";
+
+/// What an apply did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It was in force already; nothing was touched.
+    Unchanged,
+    /// It is in force now.
+    Replaced,
+}
+
+/// Reads root's policy, which only root may be able to write.
+pub fn policy(path: &Path) -> Result<Policy, Vec<Problem>> {
+    let unreadable = |e: std::io::Error| {
+        let remedy = "write it as root; docs/policy.md has every key";
+        vec![Problem::new(Code::POLICY_UNREADABLE, path.display().to_string(), e.to_string(), remedy)]
+    };
+    let bytes = rcc_host::trusted::read(path).map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|e| unreadable(std::io::Error::other(e)))?;
+    rcc_policy::parse(&text, &path.display().to_string())
+}
+
+/// What is in force, beside what is wanted.
+pub fn status(nft: &Nft, wanted: &Table) -> Result<Found, Problem> {
+    compare(wanted, nft.list()?.as_ref()).map_err(|e| unexpected(&e))
+}
+
+/// Puts the table in force, and reads it back.
+pub fn apply(nft: &Nft, wanted: &Table) -> Result<Applied, Problem> {
+    let _turn = turn()?;
+    match status(nft, wanted)? {
+        Found::InForce => return Ok(Applied::Unchanged),
+        Found::Foreign => return Err(foreign()),
+        Found::Absent | Found::Drifted(_) => {}
+    }
+    nft.run(&wanted.replacement())?;
+    match status(nft, wanted)? {
+        Found::InForce => Ok(Applied::Replaced),
+        Found::Drifted(differences) => Err(differs(&differences)),
+        Found::Absent | Found::Foreign => Err(differs(&[])),
+    }
+}
+
+/// Takes the table away, and reads back that it is gone. True if there was one.
+pub fn remove(nft: &Nft) -> Result<bool, Problem> {
+    let _turn = turn()?;
+    let Some(listed) = nft.list()? else { return Ok(false) };
+    if rcc_rules::fingerprint_of(&listed).is_none() {
+        return Err(foreign());
+    }
+    nft.run(&Table::removal())?;
+    if nft.list()?.is_some() { Err(differs(&[])) } else { Ok(true) }
+}
+
+/// One at a time: between one's transaction and its reading back there is no other's.
+fn turn() -> Result<Flock<File>, Problem> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Problem::new(Code::FIREWALL_NFT, "/run", format!("it can't be locked: {e}"), "run this as root")
+    };
+    let folder = File::open("/run").map_err(|e| failed(&e))?;
+    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| failed(&e))
+}
+
+fn foreign() -> Problem {
+    Problem::new(
+        Code::FIREWALL_FOREIGN,
+        "inet rcc",
+        "there is a table of this name that rcc did not make",
+        "look at it: nft list table inet rcc; if nobody needs it: nft delete table inet rcc",
+    )
+}
+
+fn differs(differences: &[Difference]) -> Problem {
+    let place = differences.first().map_or("the table", |d| &d.place);
+    Problem::new(
+        Code::FIREWALL_DRIFTED,
+        "inet rcc",
+        format!("what the kernel has is not what was applied: {place}"),
+        "see it: rcc-firewall plan; another program may have written to the table meanwhile: run apply again",
+    )
+}
+
+fn unexpected(what: &str) -> Problem {
+    Problem::new(
+        Code::FIREWALL_NFT,
+        "nft",
+        format!("its listing is not understood: {what}"),
+        "report it, with nft --version",
+    )
+}
+
+/// What is in force and what is wanted, for `plan` and `status` with `--json`; version 1 of it.
+#[must_use]
+pub fn report(wanted: &Table, found: &Found) -> Value {
+    let (state, differences) = match found {
+        Found::Absent => ("absent", &[][..]),
+        Found::InForce => ("in force", &[][..]),
+        Found::Drifted(differences) => ("drifted", &differences[..]),
+        Found::Foreign => ("foreign", &[][..]),
+    };
+    serde_json::json!({
+        "version": 1,
+        "state": state,
+        "fingerprint": wanted.fingerprint.to_string(),
+        "differences": differences,
+        "table": wanted.to_string(),
+    })
+}

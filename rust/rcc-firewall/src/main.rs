@@ -1,0 +1,116 @@
+//! `rcc-firewall`: root's command for the host firewall.
+
+use clap::{Parser, Subcommand};
+use rcc_firewall::{Applied, Nft, POLICY, apply, facts, gateway_user, policy, remove, report, status};
+use rcc_report::{EXIT_REFUSED, Problem};
+use rcc_rules::{Found, Table};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The host firewall of rcc: what the gateway's user may reach, kept by the kernel (nftables).
+///
+/// Exit codes: 0 done, or in force; 3 absent; 4 drifted; 5 a table of that name that rcc did not make; 125 a problem.
+#[derive(Parser)]
+#[command(name = "rcc-firewall", version)]
+struct Arguments {
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// The policy.
+    #[arg(long, global = true, default_value = POLICY, value_name = "FILE")]
+    policy: PathBuf,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum What {
+    /// Show the table that the policy and this machine make, and how it differs from what is in force. Changes nothing.
+    Plan,
+    /// Put that table in force, in one transaction, and read it back. Changes nothing if it is in force already.
+    Apply,
+    /// Tell whether it is in force, absent, drifted, or somebody else's.
+    Status,
+    /// Take the table away.
+    Remove,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(problems) => {
+            if arguments.json {
+                println!("{}", serde_json::json!({ "version": 1, "problems": problems }));
+            } else {
+                for problem in &problems {
+                    eprintln!("rcc-firewall: {problem}");
+                }
+            }
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
+    let one = |problem: Problem| vec![problem];
+    let nft = Nft::find().map_err(one)?;
+    if matches!(arguments.what, What::Remove) {
+        // Not by the policy: what is removed needs none.
+        let removed = remove(&nft).map_err(one)?;
+        if arguments.json {
+            println!("{}", serde_json::json!({ "version": 1, "removed": removed }));
+        } else {
+            println!("{}", if removed { "removed: table inet rcc" } else { "there was no table inet rcc" });
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let policy = policy(&arguments.policy)?;
+    let egress = policy.egress();
+    let facts = facts(&egress, gateway_user().map_err(one)?).map_err(one)?;
+    let wanted = Table::new(&egress, policy.fingerprint(), &facts);
+    if matches!(arguments.what, What::Apply) {
+        let applied = apply(&nft, &wanted).map_err(one)?;
+        if arguments.json {
+            let fingerprint = wanted.fingerprint.to_string();
+            let changed = applied == Applied::Replaced;
+            println!("{}", serde_json::json!({ "version": 1, "changed": changed, "fingerprint": fingerprint }));
+        } else {
+            let how = if applied == Applied::Replaced { "now" } else { "already" };
+            println!("in force {how}: table inet rcc, policy {}", wanted.fingerprint);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let found = status(&nft, &wanted).map_err(one)?;
+    if arguments.json {
+        println!("{}", report(&wanted, &found));
+    } else {
+        if matches!(arguments.what, What::Plan) {
+            print!("{wanted}");
+        }
+        tell(&found);
+    }
+    let code = match found {
+        _ if matches!(arguments.what, What::Plan) => 0,
+        Found::InForce => 0,
+        Found::Absent => 3,
+        Found::Drifted(_) => 4,
+        Found::Foreign => 5,
+    };
+    Ok(ExitCode::from(code))
+}
+
+fn tell(found: &Found) {
+    match found {
+        Found::InForce => println!("in force"),
+        Found::Absent => println!("absent: nothing holds the gateway's user; sudo rcc-firewall apply"),
+        Found::Foreign => println!("foreign: table inet rcc is not rcc's; look at it: nft list table inet rcc"),
+        Found::Drifted(differences) => {
+            println!("drifted: the table in force is another one; sudo rcc-firewall apply");
+            let text = |v: &Option<serde_json::Value>| v.as_ref().map_or("nothing".to_owned(), ToString::to_string);
+            for d in differences {
+                println!("  {}\n    wanted: {}\n    found:  {}", d.place, text(&d.wanted), text(&d.found));
+            }
+        }
+    }
+}

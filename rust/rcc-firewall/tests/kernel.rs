@@ -1,0 +1,324 @@
+//! The table in a real kernel, by the real nft: in force as read back, and deciding packets as the pure model does.
+//!
+//! Each test has a network namespace of its own, with links that lead nowhere: no packet leaves it.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use rcc_firewall::{Applied, Nft, apply, remove, status};
+use rcc_policy::Policy;
+use rcc_rules::{CANARY, Facts, Found, Packet, Protocol, Ruling, Table, canary_port};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::process::Command;
+
+const GATEWAY: u32 = 4242;
+
+/// This thread, in a network namespace with a link whose other end swallows everything.
+fn network() -> Nft {
+    unshare(CloneFlags::CLONE_NEWNET).expect("tests run as root");
+    for line in [
+        "link set lo up",
+        "link add eth0 type veth peer name peer0",
+        "link set peer0 up",
+        "link set eth0 arp off",
+        "link set eth0 up",
+        "addr add 192.168.77.50/24 dev eth0",
+        "addr add 2600:77::50/64 dev eth0 nodad",
+        "route add default dev eth0",
+        "-6 route add default dev eth0",
+    ] {
+        let status = Command::new("ip").args(line.split(' ')).status().expect("ip runs");
+        assert!(status.success(), "ip {line}");
+    }
+    Nft::find().expect("nft is there")
+}
+
+fn policy(text: &str) -> Policy {
+    rcc_policy::parse(text, "policy.toml").unwrap_or_else(|p| panic!("{p:#?}"))
+}
+
+fn facts() -> Facts {
+    Facts {
+        gateway: GATEWAY,
+        resolvers: ["127.0.0.53:53".parse().unwrap(), "[2600:77::1]:53".parse().unwrap()].into(),
+        on_link: ["192.168.77.0/24".parse().unwrap(), "2600:77::/64".parse().unwrap()].into(),
+        nat64: ["2600:64:ff9b::/96".parse().unwrap()].into(),
+    }
+}
+
+fn table(policy: &Policy) -> Table {
+    Table::new(&policy.egress(), policy.fingerprint(), &facts())
+}
+
+const FULL: &str = "allow = [\"a.example:443\", \"b.example:22,80\"]\nmay_allow = [\"*:8443\"]\n\
+    private = [\"git.corp.example:443 via 10.20.0.0/16\", \"10.30.1.5:8443\"]\n\
+    deny = [\"9.9.9.0/24\", \"[2600:9::/32]:443\"]\nfake_ip = \"198.18.0.0/15\"\n";
+
+fn nft(arguments: &str) {
+    let status = Command::new("nft").args(arguments.split(' ')).status().expect("nft runs");
+    assert!(status.success(), "nft {arguments}");
+}
+
+#[test]
+fn what_was_applied_is_read_back_and_twice_changes_nothing() {
+    let kernel = network();
+    for text in ["", "allow = [\"a.example:443\"]\nresolvers = [\"9.9.9.9\", \"tls://9.9.9.9\"]\n", FULL] {
+        let wanted = table(&policy(text));
+        assert!(!matches!(status(&kernel, &wanted), Ok(Found::InForce)));
+        assert_eq!(
+            apply(&kernel, &wanted).unwrap_or_else(|p| panic!("{p}\n{:#?}", status(&kernel, &wanted))),
+            Applied::Replaced
+        );
+        let listed = kernel.list().unwrap();
+        assert_eq!(apply(&kernel, &wanted).unwrap(), Applied::Unchanged);
+        assert_eq!(kernel.list().unwrap(), listed, "handles and counters stay");
+    }
+    assert!(remove(&kernel).unwrap());
+    assert!(!remove(&kernel).unwrap());
+    assert_eq!(status(&kernel, &table(&policy(FULL))).unwrap(), Found::Absent);
+}
+
+#[test]
+fn the_text_for_people_makes_the_same_table() {
+    let kernel = network();
+    let wanted = table(&policy(FULL));
+    let file = std::env::temp_dir().join(format!("rcc-firewall-{}.nft", std::process::id()));
+    std::fs::write(&file, wanted.to_string()).unwrap();
+    nft(&format!("--file {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(status(&kernel, &wanted).unwrap(), Found::InForce);
+}
+
+#[test]
+fn every_change_by_others_is_seen() {
+    let kernel = network();
+    let wanted = table(&policy(FULL));
+    for change in [
+        "insert rule inet rcc gateway accept",
+        "add rule inet rcc refused accept",
+        "flush chain inet rcc gateway",
+        "flush chain inet rcc output",
+        "add element inet rcc nat64 { 2600:1::/96 }",
+        "delete element inet rcc special4 { 10.0.0.0/8 }",
+        "add chain inet rcc other",
+        "add set inet rcc more { type ipv4_addr ; }",
+        "add chain inet rcc output { policy drop ; }",
+        "flush table inet rcc",
+    ] {
+        apply(&kernel, &wanted).unwrap();
+        nft(change);
+        match status(&kernel, &wanted).unwrap() {
+            Found::Drifted(differences) => assert!(!differences.is_empty()),
+            // Without its canary nobody can say whose it is.
+            Found::Foreign => {
+                assert!(change.starts_with("flush"), "{change}");
+                assert_eq!(apply(&kernel, &wanted).unwrap_err().code.to_string(), "RCC-902");
+                nft("delete table inet rcc");
+            }
+            other => panic!("{change}: {other:?}"),
+        }
+    }
+    // The last change left none.
+    nft("add table inet rcc");
+    assert_eq!(status(&kernel, &wanted).unwrap(), Found::Foreign);
+    assert!(apply(&kernel, &wanted).is_err() && remove(&kernel).is_err());
+}
+
+#[test]
+fn other_tables_are_left_alone_and_reopen_nothing() {
+    let kernel = network();
+    nft("add table inet other");
+    nft("add chain inet other output { type filter hook output priority 0 ; policy accept ; }");
+    nft("add rule inet other output meta skuid 4242 accept");
+    // As Docker has it: what is sent to an own address goes to a container.
+    nft("add table ip nat");
+    nft("add chain ip nat output { type nat hook output priority -100 ; }");
+    nft("add rule ip nat output ip daddr 11.0.0.1 tcp dport 443 dnat to 192.168.77.20:443");
+    let wanted = table(&policy(FULL));
+    apply(&kernel, &wanted).unwrap();
+    let before = Command::new("nft").args(["--stateless", "list", "ruleset"]).output().unwrap().stdout;
+    for (to, refused) in [("10.0.0.1:443", true), ("11.0.0.1:443", true), ("11.0.0.2:443", false)] {
+        assert_eq!(verdict(GATEWAY, to.parse().unwrap()).is_some(), refused, "{to}");
+    }
+    remove(&kernel).unwrap();
+    apply(&kernel, &wanted).unwrap();
+    assert_eq!(Command::new("nft").args(["--stateless", "list", "ruleset"]).output().unwrap().stdout, before);
+}
+
+#[test]
+fn the_canary_tells_the_policies_apart() {
+    let kernel = network();
+    let (one, other) = (policy(FULL), policy("allow = [\"a.example:443\"]\n"));
+    let canary = |policy: &Policy| {
+        let to = SocketAddr::from((CANARY, canary_port(policy.fingerprint())));
+        verdict(GATEWAY, to)
+    };
+    assert_eq!(canary(&one), Some(libc::ECONNREFUSED), "no table: a closed port");
+    apply(&kernel, &table(&one)).unwrap();
+    assert_eq!(canary(&one), Some(libc::EHOSTUNREACH));
+    assert_eq!(canary(&other), Some(libc::ECONNREFUSED));
+    apply(&kernel, &table(&other)).unwrap();
+    assert_eq!((canary(&one), canary(&other)), (Some(libc::ECONNREFUSED), Some(libc::EHOSTUNREACH)));
+}
+
+/// What becomes of a connection that this user opens: the error, or nothing when it is under way after a while.
+fn verdict(user: u32, to: SocketAddr) -> Option<i32> {
+    std::thread::scope(|scope| {
+        let attempt = scope.spawn(|| {
+            // For this thread alone, which the C library's function would not do.
+            // SAFETY: system calls with numbers.
+            let done = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+            assert_eq!(done, 0);
+            connect(to)
+        });
+        attempt.join().expect("the thread does not panic")
+    })
+}
+
+fn connect(to: SocketAddr) -> Option<i32> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, getsockopt, socket, sockopt};
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+    match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrStorage::from(to)) {
+        Ok(()) => return None,
+        Err(nix::errno::Errno::EINPROGRESS) => {}
+        Err(e) => return Some(e as i32),
+    }
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    // What is refused is refused at once; what goes out has no answer.
+    if poll(&mut fds, PollTimeout::from(20_u8)).unwrap() == 0 {
+        return None;
+    }
+    let error = getsockopt(&socket, sockopt::SocketError).unwrap();
+    (error != 0).then_some(error)
+}
+
+fn addresses() -> impl Strategy<Value = IpAddr> {
+    let near = |base: [u8; 4]| {
+        any::<[bool; 32]>().prop_map(move |flips| {
+            let flips = flips.iter().enumerate().filter(|(i, on)| **on && *i > 5).map(|(i, _)| 1_u32 << (31 - i));
+            IpAddr::V4(Ipv4Addr::from(u32::from_be_bytes(base) ^ flips.fold(0, |a, b| a | b)))
+        })
+    };
+    const EDGES: &[&str] = &[
+        "0.0.0.1",
+        "10.0.0.0",
+        "9.255.255.255",
+        "10.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.64.0.0",
+        "100.127.255.255",
+        "100.128.0.0",
+        "127.0.0.53",
+        "127.82.67.67",
+        "169.254.169.254",
+        "168.63.129.16",
+        "172.15.255.255",
+        "172.16.0.0",
+        "172.32.0.0",
+        "192.168.77.1",
+        "192.168.77.50",
+        "198.17.255.255",
+        "198.18.0.0",
+        "198.20.0.0",
+        "223.255.255.255",
+        "224.0.0.1",
+        "240.0.0.0",
+        "255.255.255.255",
+        "9.9.9.9",
+        "10.20.3.4",
+        "10.30.1.5",
+        "::1",
+        "64:ff9b::a00:1",
+        "64:ff9b::808:808",
+        "2600:64:ff9b::7f00:1",
+        "2600:64:ff9b::808:808",
+        "2002:a00:1::1",
+        "2001:db8::1",
+        "2600:77::20",
+        "2600:77::1",
+        "2600:9::1",
+        "2600:78::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "ff02::1",
+        "3fff::1",
+        "2001::1",
+        "4000::1",
+    ];
+    prop_oneof![
+        3 => proptest::sample::select(EDGES).prop_map(|t| t.parse::<IpAddr>().unwrap()),
+        1 => near([10, 20, 0, 0]),
+        1 => any::<u32>().prop_map(|n| IpAddr::V4(n.into())),
+        1 => any::<u128>().prop_map(|n| IpAddr::V6(((n >> 3) | (1 << 125)).into())),
+    ]
+}
+
+fn policies() -> impl Strategy<Value = String> {
+    let list = |all: &'static [&'static str]| proptest::sample::subsequence(all, 0..=all.len());
+    (
+        list(&["a.example:443", "b.example:80", "c.example:22", "11.5.0.0/16:8080"]),
+        list(&["d.corp.example:443 via 10.20.0.0/16", "10.30.1.5:8443", "[fd00:1::/64]:443"]),
+        list(&["9.9.9.0/24", "[2600:9::/32]:443", "10.20.3.0/24:443"]),
+        list(&["198.18.0.0/15"]),
+    )
+        .prop_map(|(allow, private, deny, fake)| {
+            format!("allow = {allow:?}\nprivate = {private:?}\ndeny = {deny:?}\nfake_ip = {fake:?}\n")
+        })
+}
+
+/// For random policies, over random packets. What the routing table calls an address is asked of it.
+#[test]
+fn the_kernel_decides_as_the_model() {
+    let kernel = network();
+    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let packets = proptest::collection::vec(
+        (addresses(), prop_oneof![Just(443_u16), Just(80), Just(53), Just(8443), Just(25)], any::<bool>()),
+        60,
+    );
+    let ran = runner.run(&(policies(), packets), |(text, packets)| {
+        let Ok(policy) = rcc_policy::parse(&text, "policy.toml") else {
+            return Err(TestCaseError::reject("no policy"));
+        };
+        let wanted = table(&policy);
+        let _ = remove(&kernel);
+        apply(&kernel, &wanted).map_err(|p| TestCaseError::fail(format!("{p}\n{text}")))?;
+        for (to, port, is_gateway) in packets {
+            let user = if is_gateway { GATEWAY } else { GATEWAY + 1 };
+            let Some(unicast) = unicast(to) else { continue };
+            let packet = Packet { user, to, protocol: Protocol::Tcp(port), unicast };
+            let model = wanted.decide(&packet);
+            let real = verdict(user, SocketAddr::new(to, port));
+            let expected = match model {
+                Ruling::Refused(_) => real.is_some(),
+                // A closed port of this machine's own answers, too.
+                Ruling::Accepted(_) | Ruling::NotOurs => real.is_none() || !unicast || is_own(to),
+            };
+            prop_assert!(expected, "{to} {port} by {user}: the model says {model:?}, the kernel {real:?}\n{text}");
+        }
+        Ok(())
+    });
+    ran.unwrap_or_else(|e| panic!("{e}"));
+}
+
+fn is_own(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip == IpAddr::from([192, 168, 77, 50]) || ip.to_string() == "2600:77::50"
+}
+
+/// Whether the routing table calls the address unicast; `None` where nothing can be sent there at all.
+fn unicast(ip: IpAddr) -> Option<bool> {
+    // Without a device nothing is sent to a link-local address.
+    if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+        return None;
+    }
+    let output = Command::new("ip").args(["route", "get", &ip.to_string()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = said.split(' ').next().unwrap_or_default();
+    if !output.status.success() || ["unreachable", "prohibit", "blackhole"].contains(&first) {
+        return None;
+    }
+    Some(!["local", "broadcast", "multicast", "anycast"].contains(&first))
+}
