@@ -55,7 +55,7 @@ impl Table {
     /// What must be in force.
     #[must_use]
     pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Self {
-        let nat64: Vec<Ipv6Net> = facts.nat64.iter().copied().chain([NAT64]).collect();
+        let nat64: Vec<Ipv6Net> = facts.nat64.iter().copied().chain([NAT64]).filter_map(translating).collect();
         let special4: Vec<Ipv4Net> = SPECIAL_V4.iter().map(|(net, _)| *net).collect();
         let special6 = SPECIAL_V6.iter().map(|(net, _)| *net).chain([SIX_TO_FOUR]);
         let v4 = |nets: &[Ipv4Net]| Ipv4Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V4).collect::<Vec<_>>();
@@ -153,46 +153,39 @@ fn resolvers(egress: &Egress, facts: &Facts) -> BTreeSet<(SocketAddr, bool)> {
     }
 }
 
-/// The IPv6 addresses that stand for a range of IPv4 in a network that translates by `prefix` (RFC 6052, section 2.2).
-/// Octet 8 is zero in them; what differs there is not translated, and is not in the prefix's other sets either.
-fn translated(prefix: Ipv6Net, range: Ipv4Net) -> Option<Ipv6Net> {
-    let at: [usize; 4] = match prefix.prefix_len() {
-        32 => [4, 5, 6, 7],
-        40 => [5, 6, 7, 9],
-        48 => [6, 7, 9, 10],
-        56 => [7, 9, 10, 11],
-        64 => [9, 10, 11, 12],
-        96 => [12, 13, 14, 15],
-        _ => return None,
-    };
-    let mut octets = prefix.trunc().addr().octets();
-    for (place, octet) in at.into_iter().zip(range.addr().octets()) {
-        *octets.get_mut(place)? = octet;
+/// The addresses that stand for IPv4 in a network that translates by `prefix`, less those that a translator may understand
+/// otherwise: behind 64 bits, octet 8 must be zero (RFC 6052, section 2.2). With shorter prefixes it stands in or behind
+/// the IPv4 address, where no prefix can tell it; none of these is opened.
+fn translating(prefix: Ipv6Net) -> Option<Ipv6Net> {
+    match prefix.prefix_len() {
+        64 => Ipv6Net::new(prefix.trunc().addr(), 72).ok(),
+        96 => Some(prefix.trunc()),
+        _ => None,
     }
-    let length = range.prefix_len();
-    // The range's last bit stands in the octet of its last whole or part octet; the zero octet before it counts too.
-    let last = usize::from(length.saturating_sub(1) / 8);
-    let bits = u8::try_from(*at.get(last)? * 8).ok()? + (length - u8::try_from(last * 8).ok()?);
-    Ipv6Net::new(Ipv6Addr::from(octets), bits).ok()
+}
+
+/// The addresses that stand for a range of IPv4, within one of [`translating`].
+fn translated(prefix: Ipv6Net, range: Ipv4Net) -> Option<Ipv6Net> {
+    let shift = 96_u8.checked_sub(prefix.prefix_len())?;
+    let bits = prefix.addr().to_bits() | u128::from(range.addr().to_bits()) << shift;
+    Ipv6Net::new(Ipv6Addr::from_bits(bits), prefix.prefix_len() + range.prefix_len()).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn t(prefix: &str, range: &str) -> String {
-        translated(prefix.parse().unwrap(), range.parse().unwrap()).unwrap().to_string()
+    fn t(prefix: &str, range: &str) -> Option<String> {
+        translated(translating(prefix.parse().unwrap())?, range.parse().unwrap()).map(|n| n.to_string())
     }
 
     #[test]
     fn ranges_are_translated_by_rfc_6052() {
-        assert_eq!(t("64:ff9b::/96", "10.0.0.0/8"), "64:ff9b::a00:0/104");
-        assert_eq!(t("64:ff9b::/96", "100.64.0.0/10"), "64:ff9b::6440:0/106");
-        assert_eq!(t("2001:db8::/32", "192.168.0.0/16"), "2001:db8:c0a8::/48");
-        assert_eq!(t("2001:db8:1:2::/64", "127.0.0.0/8"), "2001:db8:1:2:7f::/80");
-        assert_eq!(t("2001:db8:100::/40", "192.0.2.33/32"), "2001:db8:1c0:2:21::/80");
-        assert_eq!(t("2001:db8:122::/48", "192.0.2.33/32"), "2001:db8:122:c000:2:2100::/88");
-        assert_eq!(translated("2001:db8::/33".parse().unwrap(), "10.0.0.0/8".parse().unwrap()), None);
+        assert_eq!(t("64:ff9b::/96", "10.0.0.0/8").unwrap(), "64:ff9b::a00:0/104");
+        assert_eq!(t("64:ff9b::/96", "100.64.0.0/10").unwrap(), "64:ff9b::6440:0/106");
+        assert_eq!(t("2001:db8:1:2::/64", "127.0.0.0/8").unwrap(), "2001:db8:1:2:7f::/80");
+        assert_eq!(t("2001:db8:122:344::/64", "192.0.2.33/32").unwrap(), "2001:db8:122:344:c0:2:2100:0/104");
+        assert_eq!(t("2001:db8:122::/48", "192.0.2.33/32"), None);
     }
 
     #[test]
