@@ -1,5 +1,6 @@
 //! Installs the real agent into a folder and prints its program's path: for tests (`cargo xtask agent`).
 
+use rcc_launch::agent;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,7 +9,8 @@ fn main() -> ExitCode {
         eprintln!("usage: install-agent DIR");
         return ExitCode::from(rcc_report::EXIT_USAGE);
     };
-    match rcc_launch::agent::install_into(&folder, &mut |progress| eprintln!("{progress}")) {
+    let home = std::env::home_dir().unwrap_or_default();
+    match agent::pin().and_then(|pin| agent::install(pin, &folder, &home, &mut |progress| eprintln!("{progress}"))) {
         Ok(agent) => {
             println!("{}", agent.binary.display());
             ExitCode::SUCCESS

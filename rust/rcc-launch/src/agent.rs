@@ -6,12 +6,15 @@
 //! owner, modes and size are compared again, which costs microseconds; its content is not, since only the person (or
 //! root) can have written it since.
 
+pub mod choice;
 mod npm;
 pub mod pins;
 mod unpack;
 
 pub use pins::{CLAUDE, Pin};
 
+use crate::home;
+use crate::machine::Person;
 use nix::errno::Errno;
 use rcc_report::{Code, Problem};
 use std::fmt;
@@ -31,6 +34,8 @@ pub struct Agent {
     pub folder: PathBuf,
     /// The program, below the folder.
     pub binary: PathBuf,
+    /// The program's size in bytes.
+    pub size: u64,
 }
 
 /// What an installation is doing. `Display` says it to a person.
@@ -64,33 +69,66 @@ impl PartialEq for Pin<'_> {
 }
 impl Eq for Pin<'_> {}
 
-/// Where this person's agents are: `$XDG_DATA_HOME/rcc/agents`, by default `~/.local/share/rcc/agents`.
-pub fn folder() -> Result<PathBuf, Problem> {
-    // As the XDG specification has it, a path that is not absolute counts as none.
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-    let data = data.map_or_else(|| home().map(|h| h.join(".local/share")), Ok)?;
-    Ok(data.join("rcc/agents"))
+/// Where this person's agents are.
+#[must_use]
+pub fn folder(person: &Person) -> PathBuf {
+    home::data_folder(person).join("agents")
 }
 
-/// Claude Code, if it is installed. An error if what is there is not as it was installed.
-pub fn installed() -> Result<Option<Agent>, Problem> {
-    installed_in(&folder()?)
+/// An agent in a folder of agents, if it is installed. An error if what is there is not as it was installed.
+pub fn installed(folder: &Path, pin: &Pin<'_>) -> Result<Option<Agent>, Problem> {
+    check(folder, pin)
 }
 
-/// [`installed`], in a folder of agents that the caller names.
-pub fn installed_in(folder: &Path) -> Result<Option<Agent>, Problem> {
-    check(folder, pin()?)
+/// Installs an agent into a folder of agents; if it is there already, that is all. `home` is the person's, for npm's
+/// settings; `progress` is told what is being done. It may be called by many at once.
+pub fn install(
+    pin: &Pin<'_>,
+    folder: &Path,
+    home: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Agent, Problem> {
+    let person = npm::Person::new(home.to_owned(), std::env::vars_os());
+    install_pin(pin, folder, &|pin, scratch| npm::fetch(pin, scratch, &person), progress)
 }
 
-/// Installs Claude Code; if it is there already, that is all. `progress` is told what is being done.
-pub fn install(progress: &mut dyn FnMut(Progress<'_>)) -> Result<Agent, Problem> {
-    install_into(&folder()?, progress)
+/// The versions of an agent that are installed, whole or not, in order of their names.
+pub fn versions(folder: &Path, agent: &str) -> Result<Vec<String>, Problem> {
+    let shelf = folder.join(agent);
+    let entries = match fs::read_dir(&shelf) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(|e| io_problem(&shelf, &e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|e| io_problem(&shelf, &e))?.file_name();
+        names.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
+    }
+    names.sort();
+    Ok(names)
 }
 
-/// [`install`], into a folder of agents that the caller names. It may be called by many at once.
-pub fn install_into(folder: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Agent, Problem> {
-    let person = npm::Person::new(home()?, std::env::vars_os());
-    install_pin(pin()?, folder, &|pin, scratch| npm::fetch(pin, scratch, &person), progress)
+/// Removes all versions but this one, which has run. What another installation works on stays, and what can't be
+/// removed is tried again after the next run.
+pub fn keep_only(folder: &Path, agent: &str, version: &str) {
+    let shelf = folder.join(agent);
+    let older: Vec<String> = versions(folder, agent).unwrap_or_default().into_iter().filter(|v| v != version).collect();
+    if older.is_empty() {
+        return;
+    }
+    // Not waited for: whoever holds it installs something.
+    let Ok(lock) = lock_file(&shelf.join(".lock")) else { return };
+    if lock.try_lock().is_err() {
+        return;
+    }
+    for name in older {
+        let old = shelf.join(&name);
+        // By a rename first, so that a version is there whole or not at all.
+        let away = shelf.join(format!("{}old-{}-{name}", Scratch::PREFIX, std::process::id()));
+        if fs::rename(&old, &away).is_ok() {
+            let _ = fs::remove_dir_all(&away);
+        }
+    }
 }
 
 /// This machine's pin of Claude Code.
@@ -101,14 +139,6 @@ pub fn pin() -> Result<&'static Pin<'static>, Problem> {
     CLAUDE.iter().find(|pin| pin.arch == arch).ok_or_else(none)
 }
 
-fn home() -> Result<PathBuf, Problem> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
-    home.ok_or_else(|| {
-        let what = "it is not set to an absolute path, so there is no place for the agent";
-        Problem::new(Code::AGENT_INSTALL, "HOME", what, "export HOME=\"$(getent passwd \"$(id -u)\" | cut -d: -f6)\"")
-    })
-}
-
 type Fetch<'a> = dyn Fn(&Pin<'_>, &Path) -> Result<PathBuf, Problem> + 'a;
 
 fn install_pin(
@@ -117,7 +147,9 @@ fn install_pin(
     fetch: &Fetch<'_>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Agent, Problem> {
-    if let Ok(Some(agent)) = check(folder, pin) {
+    // What the person has just named by its hash is compared with it, whatever lies there.
+    let known = || pin.size.and_then(|_| check(folder, pin).ok().flatten());
+    if let Some(agent) = known() {
         return Ok(agent);
     }
     let shelf = folder.join(pin.agent);
@@ -129,7 +161,7 @@ fn install_pin(
     }
     let _lock = lock(&shelf.join(".lock"), progress)?;
     // Whoever held the lock may have installed it.
-    if let Ok(Some(agent)) = check(folder, pin) {
+    if let Some(agent) = known() {
         return Ok(agent);
     }
     enough_space(&shelf, pin)?;
@@ -178,10 +210,11 @@ fn check(folder: &Path, pin: &Pin<'_>) -> Result<Option<Agent>, Problem> {
     if !found.is_file() || found.mode() & 0o7777 != unpack::PROGRAM_MODE {
         return Err(altered(&program, "it is not a plain, read-only program"));
     }
-    if found.len() != pin.size {
+    if pin.size.is_some_and(|size| found.len() != size) {
         return Err(altered(&program, "it has another size than it was installed with"));
     }
-    Ok(Some(Agent { name: pin.agent.into(), version: pin.version.into(), folder: version, binary: program }))
+    let (name, version_name) = (pin.agent.into(), pin.version.into());
+    Ok(Some(Agent { name, version: version_name, folder: version, binary: program, size: found.len() }))
 }
 
 fn sound_folder(path: &Path, found: &Metadata) -> Result<(), Problem> {
@@ -213,9 +246,7 @@ fn quoted(path: &Path) -> String {
 
 /// The lock that one installation at a time holds. The kernel frees it when its holder ends, however it ends.
 fn lock(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<File, Problem> {
-    let open =
-        File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path);
-    let file = open.map_err(|e| io_problem(path, &e))?;
+    let file = lock_file(path).map_err(|e| io_problem(path, &e))?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => progress(Progress::Waiting),
@@ -225,11 +256,16 @@ fn lock(path: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<File, Pro
     Ok(file)
 }
 
+fn lock_file(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 /// Refuses before anything is fetched. Held at once, at most: the tarball, and npm's copy of it or what it unpacks to.
 fn enough_space(shelf: &Path, pin: &Pin<'_>) -> Result<(), Problem> {
     let found = nix::sys::statvfs::statvfs(shelf).map_err(|e| io_problem(shelf, &e.into()))?;
     let free = found.blocks_available().saturating_mul(found.fragment_size());
-    let needed = pin.size + pin.size / 2;
+    let size = pin.size.unwrap_or(USUAL_SIZE);
+    let needed = size.saturating_add(size / 2);
     if free >= needed {
         return Ok(());
     }
@@ -237,7 +273,9 @@ fn enough_space(shelf: &Path, pin: &Pin<'_>) -> Result<(), Problem> {
     Err(Problem::new(Code::AGENT_INSTALL, shelf.display().to_string(), what, SPACE))
 }
 
-const SPACE: &str = "make room, or set XDG_DATA_HOME to a folder on another disk";
+/// Of a version whose size is not known yet.
+const USUAL_SIZE: u64 = 400 << 20;
+const SPACE: &str = "make room: df -h ~/.local/share; it may be a link to a folder on another disk";
 
 /// Where an installation works, on the same file system as its result. What an earlier one that was killed left is
 /// removed first: the lock says that nobody works in it. The name is this process's own, since an npm whose rcc was
@@ -277,8 +315,10 @@ fn unpack_problem(pin: &Pin<'_>, shelf: &Path, error: unpack::Error) -> Problem 
         unpack::Error::Integrity(_) => Problem::new(
             Code::AGENT_INTEGRITY,
             &subject,
-            format!("{error}, not the pinned {}; nothing of it was unpacked", pin.integrity),
-            format!("npm view {subject} dist.integrity   # does the mirror or proxy change packages?"),
+            format!("{error}, not {}; nothing of it was unpacked", pin.integrity),
+            format!(
+                "npm view {subject} dist.integrity   # is that the hash that was named? does a mirror change packages?"
+            ),
         ),
         unpack::Error::Refused { .. } => {
             let what = format!("the package holds what no agent's package should: {error}");

@@ -2,12 +2,11 @@
 
 pub mod stored;
 
-use crate::personal;
+use crate::{own, personal};
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, Secret};
 use rcc_report::{Code, Problem};
-use serde::Deserialize;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -60,7 +59,7 @@ pub fn find(sources: &Sources<'_>) -> Result<Found, Problem> {
         let notice = stored.notice(stored::today());
         return Ok(Found { credential: stored.credential, notice });
     }
-    if let Some(helper) = helper(sources.home) {
+    if let Some(helper) = helper(sources.home)? {
         let text = from_helper(&helper, sources.home)?;
         return credential("apiKeyHelper", &text, None).map(plain);
     }
@@ -100,7 +99,7 @@ pub fn standing(home: &Path) -> Result<Vec<Standing>, Problem> {
     }
     let stored = stored::read(home)?.map(|stored| stored.describe());
     all.push(Standing { place: format!("~/{}/{}", personal::FOLDER, stored::NAME), holds: stored });
-    let helper = helper(home).map(|_| "a program of ~/.claude/settings.json, run at each start".to_owned());
+    let helper = helper(home)?.map(|_| "a program of ~/.claude/settings.json, run at each start".to_owned());
     all.push(Standing { place: "apiKeyHelper".to_owned(), holds: helper });
     if all.iter().all(|s| s.holds.is_none()) { Err(missing()) } else { Ok(all) }
 }
@@ -162,17 +161,13 @@ fn text_of(source: impl Read) -> Option<Zeroizing<String>> {
     Some(text)
 }
 
-#[derive(Deserialize)]
-struct Settings {
-    #[serde(rename = "apiKeyHelper")]
-    api_key_helper: Option<String>,
-}
-
-/// The person's own settings, never the project's: those are the agent's to write.
-fn helper(home: &Path) -> Option<String> {
-    let file = File::open(home.join(".claude/settings.json")).ok()?;
-    let settings: Settings = serde_json::from_reader(std::io::BufReader::new(file.take(1 << 20))).ok()?;
-    settings.api_key_helper
+/// The person's own settings, never the project's: those are the agent's to write. Nor what a link leads to.
+fn helper(home: &Path) -> Result<Option<String>, Problem> {
+    let settings = own::settings_file(home).map_err(|e| {
+        let what = format!("it can't be read to see whether it names an apiKeyHelper: {e}");
+        Problem::new(Code::KEY_UNREADABLE, "~/.claude/settings.json", what, "make it a plain file, or: rcc login")
+    })?;
+    Ok(settings.and_then(|s| s.get("apiKeyHelper")?.as_str().map(str::to_owned)))
 }
 
 /// Runs the helper as Claude Code would, by the shell, but in the home folder: in the project a relative name would be
@@ -241,12 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn settings_behind_a_link_name_no_helper() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join(".claude")).unwrap();
+        fs::write(home.path().join("other"), r#"{"apiKeyHelper":"touch ran"}"#).unwrap();
+        std::os::unix::fs::symlink("../other", home.path().join(".claude/settings.json")).unwrap();
+        assert_eq!(helper(home.path()).unwrap_err().code, Code::KEY_UNREADABLE);
+    }
+
+    #[test]
     fn a_helper_runs_outside_the_project() {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join(".claude")).unwrap();
         fs::write(home.path().join(".claude/settings.json"), r#"{"apiKeyHelper":"pwd >&2; echo sk-ant-api03-h"}"#)
             .unwrap();
-        let text = from_helper(&helper(home.path()).unwrap(), home.path()).unwrap();
+        let text = from_helper(&helper(home.path()).unwrap().unwrap(), home.path()).unwrap();
         assert_eq!(text.trim(), "sk-ant-api03-h");
         assert_eq!(from_helper("exit 3", home.path()).unwrap_err().code, Code::KEY_UNREADABLE);
     }

@@ -16,6 +16,7 @@ pub mod inside;
 pub mod key;
 pub mod machine;
 pub mod mountinfo;
+pub mod own;
 pub mod packet;
 pub mod personal;
 pub mod podman;

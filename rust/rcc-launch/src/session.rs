@@ -12,7 +12,7 @@ use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::{self, Terminal};
-use crate::{freeze, packet, podman, process, seccomp};
+use crate::{freeze, own, packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -211,6 +211,11 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     folder.write(&places.empty_file(), b"")?;
     folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
     folder.write(&places.storage_conf(), podman::STORAGE_CONF.as_bytes())?;
+    let brought = places.brought();
+    fs::create_dir(&brought).map_err(disk(&brought))?;
+    for copy in &launch.request.brought {
+        own::write(&copy.tree, &brought.join(copy.name)).map_err(disk(&brought.join(copy.name)))?;
+    }
     protect::prepare(&launch.project, &launch.protect, &places.copies())
 }
 

@@ -3,6 +3,7 @@
 use crate::added::{Access, Added};
 use crate::git_front;
 use crate::machine::Machine;
+use crate::own::Copy;
 use crate::rootfs::{Entry, Root};
 use rcc_policy::{Cpus, Limits, Memory};
 use serde::Serialize;
@@ -39,6 +40,8 @@ pub struct Request {
     pub added: Vec<Added>,
     /// Folders of programs, for PATH, before the system's.
     pub path: Vec<PathBuf>,
+    /// Copies of what is the person's own, mounted read-only.
+    pub brought: Vec<Copy>,
 }
 
 /// The session's own folder and the places in it.
@@ -83,6 +86,11 @@ impl Places {
     #[must_use]
     pub fn copies(&self) -> PathBuf {
         self.folder.join("copies")
+    }
+    /// Copies of what is the person's own.
+    #[must_use]
+    pub fn brought(&self) -> PathBuf {
+        self.folder.join("brought")
     }
     /// A file with nothing in it: Podman's list of mounts, and what covers a socket.
     #[must_use]
@@ -222,6 +230,8 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
         |a: &Added| Mount { source: a.path.clone(), target: a.path.clone(), writable: a.access == Access::Writable };
     mounts.extend(inputs.request.added.iter().map(added));
     mounts.extend(inputs.request.read_only.iter().map(|(source, target)| read_only(source, target.clone())));
+    let brought = inputs.places.brought();
+    mounts.extend(inputs.request.brought.iter().map(|copy| read_only(&brought.join(copy.name), copy.target.clone())));
     mounts.push(Mount { source: inputs.project.to_owned(), target: inputs.project.to_owned(), writable: true });
     let mut skeleton = inputs.root.skeleton.clone();
     skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });

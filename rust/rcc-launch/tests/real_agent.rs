@@ -13,8 +13,9 @@ fn folder() -> PathBuf {
 
 #[test]
 fn the_pinned_claude_code_installs_and_runs() {
-    let agent = agent::install_into(&folder(), &mut |progress| eprintln!("{progress}")).unwrap();
-    assert_eq!(agent::installed_in(&folder()).unwrap().as_ref(), Some(&agent));
+    let (pin, person) = (agent::pin().unwrap(), std::env::home_dir().unwrap());
+    let agent = agent::install(pin, &folder(), &person, &mut |progress| eprintln!("{progress}")).unwrap();
+    assert_eq!(agent::installed(&folder(), pin).unwrap().as_ref(), Some(&agent));
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(&agent.binary);
     command.arg("--version").env_clear().env("HOME", home.path()).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());

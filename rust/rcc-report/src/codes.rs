@@ -1,6 +1,6 @@
 //! Every code, in one table: 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
-//! 6xx keys, 7xx agents,
-//! 8xx what comes along besides the project.
+//! 6xx keys, 7xx agents, 8xx what comes along besides the project, 9xx the host firewall. 506 and 701 were never raised;
+//! like all codes, they are not used again.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -65,13 +65,12 @@ codes! {
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
     SESSION_PODMAN = 504, "Podman could not start the container.";
     SESSION_PROTECTED = 505, "A protected file appeared or changed during the session.";
-    SESSION_PROGRAM = 506, "The program to run was not found inside.";
     KEY_MISSING = 601, "No key for the model was found.";
     KEY_UNREADABLE = 602, "A key file or helper could not be read, or others can read it too.";
     KEY_MALFORMED = 603, "The key has characters that no key has.";
-    AGENT_MISSING = 701, "The agent is not installed.";
     AGENT_INTEGRITY = 702, "The agent's package does not have the pinned hash.";
     AGENT_INSTALL = 703, "The agent's package could not be fetched or unpacked.";
+    AGENT_CHOICE = 704, "What the person chose for agents can't be used.";
     TOOLCHAIN_UNKNOWN = 801, "There is no such toolchain, or it is not installed in its usual place.";
     TOOLCHAIN_REFUSED = 802, "A toolchain lies behind a link, is another user's, or is a place that an agent writes.";
     INSIDE_FILE = 803, "The person's choice of what comes along can't be read or written.";

@@ -4,13 +4,14 @@
 use crate::Done;
 use crate::along::{self, Folders};
 use clap::Args;
-use rcc_launch::agent;
+use rcc_launch::agent::{self, choice::Choices};
 use rcc_launch::beneath;
 use rcc_launch::gitconfig;
 use rcc_launch::home::{self, FirstFile};
 use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
-use rcc_launch::machine::{Machine, only_root_writes};
+use rcc_launch::machine::{Machine, Person, only_root_writes};
+use rcc_launch::own::{self, Item};
 use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
@@ -45,6 +46,8 @@ pub enum What {
         ask: bool,
         /// A key file that the person named.
         key_file: Option<PathBuf>,
+        /// What of theirs comes along, if not what they chose for good.
+        bring: Option<Vec<Item>>,
         /// Its arguments.
         arguments: Vec<OsString>,
     },
@@ -76,6 +79,7 @@ pub struct Prepared {
     credentials: Vec<Credential>,
     first_files: Vec<FirstFile>,
     hook_program: PathBuf,
+    agent_version: Option<String>,
 }
 
 impl Prepared {
@@ -142,6 +146,10 @@ pub fn start(place: &Place, what: What) -> Done {
     along::say_missing(&launch.project, &prepared.inside, &prepared.machine.person, &launch.request);
     let outcome = session::run(launch).map_err(one)?;
     crate::say(&outcome.problems);
+    // It has run: the version before it, kept in case it did not, can go.
+    if let Some(version) = prepared.agent_version.filter(|_| outcome.code == 0) {
+        agent::keep_only(&agent::folder(&prepared.machine.person), agent::CLAUDE[0].agent, &version);
+    }
     Ok(outcome.code)
 }
 
@@ -168,10 +176,12 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             read_only: Vec::new(),
             added: Vec::new(),
             path: Vec::new(),
+            brought: Vec::new(),
         },
+        agent_version: None,
         credentials: Vec::new(),
         // Whatever runs first in a project, its home is ready for the agent.
-        first_files: vec![FirstFile { path: ".claude.json", text: answers(&project_path) }],
+        first_files: vec![FirstFile { path: ".claude.json", text: answers(&machine.person, &project_path) }],
         hook_program: hook_program(),
         machine,
         policy,
@@ -180,8 +190,12 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     along::toolchains(&prepared.inside, &prepared.machine.person, &prepared.project_path, &mut prepared.request)
         .map_err(one)?;
     match what {
-        What::Claude { ask, key_file, arguments } => {
-            claude(&mut prepared, ask, key_file.as_deref(), arguments, purpose)?;
+        What::Claude { ask, key_file, bring, arguments } => {
+            let kind = match purpose {
+                Purpose::Start => credential(&mut prepared, key_file.as_deref())?,
+                Purpose::Look => CredentialKind::ApiKey,
+            };
+            claude(&mut prepared, Options { ask, kind, bring: bring.as_deref(), arguments }, purpose)?;
         }
         What::Shell => prepared.request.command = vec!["/bin/bash".into(), "-l".into()],
         What::Run(command) => prepared.request.command = command,
@@ -250,32 +264,42 @@ fn habits() -> BTreeMap<String, String> {
     names.iter().filter_map(|n| std::env::var(n).ok().filter(plain).map(|v| ((*n).to_owned(), v))).collect()
 }
 
-fn claude(
-    prepared: &mut Prepared,
+/// How Claude Code is called.
+struct Options<'a> {
     ask: bool,
-    key_file: Option<&Path>,
+    kind: CredentialKind,
+    bring: Option<&'a [Item]>,
     arguments: Vec<OsString>,
-    purpose: Purpose,
-) -> Result<(), Vec<Problem>> {
-    let kind = match purpose {
-        Purpose::Start => credential(prepared, key_file)?,
-        Purpose::Look => CredentialKind::ApiKey,
+}
+
+fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Result<(), Vec<Problem>> {
+    let Options { ask, kind, bring, arguments } = options;
+    let person = &prepared.machine.person;
+    let choices = Choices::read(&person.home).map_err(one)?;
+    let pin = choices.pin(agent::pin().map_err(one)?);
+    let agents = agent::folder(person);
+    let agent = match (agent::installed(&agents, &pin).map_err(one)?, purpose) {
+        (None, Purpose::Start) => {
+            Some(agent::install(&pin, &agents, &person.home, &mut |p| eprintln!("rcc: {p}")).map_err(one)?)
+        }
+        (agent, _) => agent,
     };
-    let agents = home::data_folder(&prepared.machine.person).join("agents");
-    let installed = agent::installed_in(&agents).map_err(one)?;
-    let agent = match (installed, purpose) {
-        (Some(agent), _) => Some(agent),
-        (None, Purpose::Start) => Some(agent::install_into(&agents, &mut |p| eprintln!("rcc: {p}")).map_err(one)?),
-        (None, Purpose::Look) => None,
-    };
+    let chosen = bring.unwrap_or(&choices.bring);
+    let brought = own::bring(&person.home, &prepared.project_path, chosen).map_err(one)?;
+    for omitted in &brought.omitted {
+        eprintln!("rcc: not brought: {}", escaped(omitted));
+    }
+    prepared.request.brought = brought.copies;
     let program = format!("{INSIDE}/bin/claude");
     if let Some(agent) = agent {
         prepared.request.read_only.push((agent.binary, program.clone().into()));
+        prepared.agent_version = Some(agent.version);
     }
     prepared.request.command.push(program.into());
     if !ask {
         prepared.request.command.push("--dangerously-skip-permissions".into());
     }
+    prepared.request.command.extend(brought.arguments);
     prepared.request.command.extend(arguments);
     let (name, dummy) = match kind {
         CredentialKind::ApiKey => ("ANTHROPIC_API_KEY", key::DUMMY_API_KEY),
@@ -290,6 +314,17 @@ fn claude(
     ];
     prepared.request.environment.extend(variables.map(|(k, v)| (k.to_owned(), v)));
     Ok(())
+}
+
+/// What the person named to bring.
+pub fn items(names: &[String]) -> Result<Vec<Item>, Vec<Problem>> {
+    let item = |name: &String| {
+        name.parse().map_err(|what: String| {
+            let what = format!("this can't be brought; {what}");
+            one(Problem::new(Code::AGENT_CHOICE, name, what, "rcc agent bring claude-md commands skills"))
+        })
+    };
+    names.iter().filter(|name| !name.is_empty()).map(item).collect()
 }
 
 /// Whether root's policy has a key for sessions that bring none.
@@ -327,9 +362,12 @@ fn credential(prepared: &mut Prepared, key_file: Option<&Path>) -> Result<Creden
 }
 
 /// The agent's dialogs (theme, key, trust, permissions), answered beforehand: the sandbox is the permission.
-fn answers(project: &Path) -> String {
+///
+/// What the person answered outside (the theme) is taken from there, when a project's first session begins. Another
+/// project's home has no say.
+fn answers(person: &Person, project: &Path) -> String {
     let tail = &key::DUMMY_API_KEY[key::DUMMY_API_KEY.len() - 20..];
-    serde_json::json!({
+    let mut answers = serde_json::json!({
         "hasCompletedOnboarding": true,
         "theme": "dark",
         "autoUpdates": false,
@@ -338,6 +376,10 @@ fn answers(project: &Path) -> String {
         "projects": {
             project.to_string_lossy(): { "hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true, "allowedTools": [] }
         },
-    })
-    .to_string()
+    });
+    // It is as large as the person's history: read only where it is wanted.
+    if let Some(all) = answers.as_object_mut().filter(|_| !home::folder_for(person, project).exists()) {
+        all.extend(own::answers(&person.home));
+    }
+    answers.to_string()
 }

@@ -18,8 +18,8 @@ pub struct Pin<'a> {
     pub integrity: &'a str,
     /// The program's path below the package.
     pub program: &'a str,
-    /// The program's size in bytes.
-    pub size: u64,
+    /// The program's size in bytes; none before the first installation of a version that the person named.
+    pub size: Option<u64>,
 }
 
 /// Claude Code. How to move it: `npm view @anthropic-ai/claude-code version`, then for each package
@@ -32,7 +32,7 @@ pub const CLAUDE: &[Pin<'static>] = &[
         package: "@anthropic-ai/claude-code-linux-x64",
         integrity: "sha512-9Gn+V7DtJ8M1nztP9CeDVl9g3RtrepI7rOFTyPRRnZe8D6zebIHKmC7OvBauucuAP0X0k85SDN/LPVZyjsGezQ==",
         program: "claude",
-        size: 381_121_040,
+        size: Some(381_121_040),
     },
     Pin {
         agent: "claude",
@@ -41,7 +41,7 @@ pub const CLAUDE: &[Pin<'static>] = &[
         package: "@anthropic-ai/claude-code-linux-arm64",
         integrity: "sha512-V4yanAY5EA5UpwwRPtjSfqDbNqAlUJeVn3NYZw2AgmRHjdpSsLtHAzbxRXfkAnbjwTXzE0uedjQxUY02ARPcsA==",
         program: "claude",
-        size: 379_971_000,
+        size: Some(379_971_000),
     },
 ];
 

@@ -22,7 +22,7 @@ impl Bench {
 
     fn pin(&self) -> Pin<'_> {
         let Self { integrity, .. } = self;
-        Pin { agent: "a", version: "1", arch: "any", package: "p", integrity, program: "bin", size: 9 }
+        Pin { agent: "a", version: "1", arch: "any", package: "p", integrity, program: "bin", size: Some(9) }
     }
 
     fn folder(&self) -> PathBuf {
@@ -146,7 +146,31 @@ fn folders_that_others_write_are_refused_before_anything_is_fetched() {
 #[test]
 fn a_disk_that_is_too_small_is_told_beforehand() {
     let bench = Bench::new();
-    let problem = bench.install(&Pin { size: 1 << 60, ..bench.pin() }).unwrap_err();
+    let problem = bench.install(&Pin { size: Some(1 << 60), ..bench.pin() }).unwrap_err();
     assert!(problem.what.contains("MiB free"), "{problem}");
     assert_eq!(bench.fetched.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn an_old_version_stays_until_it_is_let_go() {
+    let bench = Bench::new();
+    let old = bench.install(&bench.pin()).unwrap();
+    let new = Pin { version: "2", size: None, ..bench.pin() };
+    let bad = Pin { integrity: "sha512-AAAA", ..new };
+    assert_eq!(bench.install(&bad).unwrap_err().code, Code::AGENT_INTEGRITY);
+    assert_eq!(versions(&bench.folder(), "a").unwrap(), ["1"]);
+    assert_eq!(bench.install(&new).unwrap().size, 9);
+    assert_eq!(versions(&bench.folder(), "a").unwrap(), ["1", "2"]);
+    assert_eq!(check(&bench.folder(), &bench.pin()), Ok(Some(old)));
+    // What lies there by another hash is not taken for it.
+    assert_eq!(bench.install(&bad).unwrap_err().code, Code::AGENT_INTEGRITY);
+    keep_only(&bench.folder(), "a", "2");
+    assert_eq!(bench.left_over(), [".lock", "2"]);
+    keep_only(&bench.folder(), "a", "2");
+    // While something is being installed, nothing is removed.
+    bench.install(&bench.pin()).unwrap();
+    let held = lock(&bench.folder().join("a/.lock"), &mut |_| {}).unwrap();
+    keep_only(&bench.folder(), "a", "2");
+    assert_eq!(versions(&bench.folder(), "a").unwrap(), ["1", "2"]);
+    drop(held);
 }

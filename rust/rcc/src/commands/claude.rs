@@ -21,12 +21,17 @@ pub struct ClaudeArgs {
     /// `CLAUDE_CODE_OAUTH_TOKEN`, the key of `rcc login` or your apiKeyHelper is asked, in this order.
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// What of your own comes along, read-only, instead of what `rcc agent bring` chose: claude-md, commands, skills,
+    /// agents, settings, mcp; or nothing, as `--bring=`.
+    #[arg(long, value_name = "ITEM,…", value_delimiter = ',', num_args = 0..=1, require_equals = true)]
+    bring: Option<Vec<String>>,
     /// Arguments of Claude Code, such as -p "add a test".
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<OsString>,
 }
 
 pub fn run(args: ClaudeArgs) -> Done {
-    let what = What::Claude { ask: args.ask, key_file: args.key_file, arguments: args.arguments };
+    let bring = args.bring.map(|names| prepare::items(&names)).transpose()?;
+    let what = What::Claude { ask: args.ask, key_file: args.key_file, bring, arguments: args.arguments };
     prepare::start(&args.place, what)
 }

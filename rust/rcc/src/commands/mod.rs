@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments, and `run`.
 
+pub mod agent;
 pub mod claude;
 pub mod login;
 pub mod logout;
