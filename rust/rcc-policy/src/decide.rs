@@ -93,6 +93,8 @@ pub enum DenyReason {
     PortNotListed,
     /// `deny` names it.
     Denied,
+    /// The person denied it for this session or project.
+    DeniedByPerson,
     /// It is what a credential endpoint speaks to, which is the only way there.
     CredentialUpstream,
     /// The address is not public, and no `private` entry is for it.
@@ -107,6 +109,7 @@ impl fmt::Display for DenyReason {
             Self::NotListed => "the policy does not name this host",
             Self::PortNotListed => "the policy names this host on other ports only",
             Self::Denied => "the policy denies it",
+            Self::DeniedByPerson => "the person denied it",
             Self::CredentialUpstream => "it is reached by its credential endpoint only",
             Self::NotPublic => "its address is not public",
             Self::OutsideRange => "its address is outside the range that the policy gives for it",
@@ -169,6 +172,9 @@ impl Resolved {
         let denied = |host: &Host| names(host) || *host == Host::Any;
         if let Some(entry) = self.deny.iter().find(|e| denied(&e.host) && e.on(port)) {
             return deny(DenyReason::Denied, Some(entry.to_string()));
+        }
+        if let Some(entry) = self.person_denies.iter().find(|e| denied(&e.host) && e.on(port)) {
+            return deny(DenyReason::DeniedByPerson, Some(format!("!{entry}")));
         }
         if let Target::Name(name) = target
             && let Some(endpoint) = self.credentials.iter().find(|c| c.upstream == *name)

@@ -230,6 +230,14 @@ pub(crate) fn parse_entry(text: &str, place: Place) -> Result<Vec<Endpoint>, Bad
     Ok(ports.into_iter().map(|port| Endpoint { host: host.clone(), port: Some(port), check }).collect())
 }
 
+/// The entry with a port behind it, if it has none.
+pub(crate) fn with_port(text: &str, port: u16) -> String {
+    match split(text) {
+        Ok((_, None, _)) if !text.starts_with('@') => format!("{text}:{port}"),
+        _ => text.to_owned(),
+    }
+}
+
 /// A private endpoint: `name:port via cidr`, or `cidr:port`.
 pub(crate) fn parse_private(text: &str) -> Result<Vec<Private>, BadEndpoint> {
     let mut words = text.split_whitespace();

@@ -111,6 +111,13 @@ impl HostName {
         self.0.strip_suffix(&parent.0).is_some_and(|rest| rest.ends_with('.'))
     }
 
+    /// How programs show a name whose labels are in the wire form (`xn--…`), if they would show it otherwise.
+    #[must_use]
+    pub fn unicode(&self) -> Option<String> {
+        let (text, good) = idna::domain_to_unicode(&self.0);
+        (good.is_ok() && text != self.0).then_some(text)
+    }
+
     /// Whether it has one label only, such as `gitlab`.
     #[must_use]
     pub fn is_single_label(&self) -> bool {
@@ -232,6 +239,14 @@ mod tests {
         assert!(matches!(bad("ｇithub.com"), BadName::NotAscii { .. }));
         assert!(matches!(bad("github。com"), BadName::NotAscii { .. }));
         assert!(matches!(bad("１２７.0.0.1"), BadName::NotAscii { ascii: None, .. }));
+    }
+
+    #[test]
+    fn a_wire_form_is_shown_as_what_it_looks_like() {
+        let shown = |text| HostName::parse(text).unwrap().unicode();
+        assert_eq!(shown("xn--aypal-uye.com").as_deref(), Some("\u{440}aypal.com"));
+        assert_eq!(shown("paypal.com"), None);
+        assert_eq!(shown("xn--a.com"), None);
     }
 
     #[test]

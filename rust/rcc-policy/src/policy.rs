@@ -1,7 +1,7 @@
 //! `policy.toml` as a value. Invariant: a [`Policy`] exists only if nothing at all was wrong with its text.
 
 use crate::document::{Item, Reader, nearest, shortened};
-use crate::endpoint::{BadEndpoint, Endpoint, Place, Private, parse_entry, parse_private};
+use crate::endpoint::{BadEndpoint, Endpoint, Host, Place, Private, parse_entry, parse_private};
 use crate::limits::{self, Limits, Protect};
 use crate::resolve::CredentialEndpoint;
 use crate::sets::{self, SETS};
@@ -80,7 +80,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Policy, Vec<Problem>> {
     let table = reader.table();
     reader.known(&table, "", KEYS);
     let allow = endpoints(reader, &table, "allow", Place::Allow);
-    let may_allow = endpoints(reader, &table, "may_allow", Place::MayAllow);
+    let may_allow = read_may_allow(reader, &table);
     let deny = endpoints(reader, &table, "deny", Place::Deny);
     let private = read_private(reader, &table);
     let users = read_users(reader, &table);
@@ -162,6 +162,17 @@ pub(crate) fn entry(text: &str, place: Place) -> Result<Vec<Endpoint>, BadEndpoi
         }
     }
     Ok(all)
+}
+
+/// What a person may grant where root says nothing: public names on the ports of ssh and the web.
+pub(crate) const MAY_ALLOW: [u16; 3] = [22, 80, 443];
+
+fn read_may_allow(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Item<Endpoint>> {
+    if table.contains_key("may_allow") {
+        return endpoints(reader, table, "may_allow", Place::MayAllow);
+    }
+    let default = MAY_ALLOW.map(|port| (Endpoint { host: Host::Any, port: Some(port), check: None }, 0..0));
+    default.into()
 }
 
 fn read_private(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Item<Private>> {

@@ -3,12 +3,13 @@
 use crate::decide::Check;
 use crate::endpoint::{BadEndpoint, Endpoint, Host, Place, Private, Ranges, parse_entry, parse_private};
 use crate::fingerprint::Fingerprint;
+use crate::grants::Grants;
 use crate::limits::{Limits, Protect, Unenforceable};
 use crate::name::HostName;
-use crate::policy::{Policy, User, entry};
+use crate::policy::{Policy, User};
 use crate::way_out::{Resolvers, UpstreamProxy};
 use ipnet::IpNet;
-use rcc_report::{Code, Problem};
+use rcc_report::Problem;
 use serde::Serialize;
 use std::fmt;
 
@@ -20,6 +21,9 @@ pub struct Resolved {
     pub allow: Vec<Endpoint>,
     /// What is denied, whatever else is said.
     pub deny: Vec<Endpoint>,
+    /// What the person denies this project beyond that: no addresses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub person_denies: Vec<Endpoint>,
     /// What is allowed at addresses that are not public.
     pub private: Vec<Private>,
     /// Who may open sessions.
@@ -169,42 +173,23 @@ impl Policy {
         ports
     }
 
-    /// The policy with a person's grants (in the notation of endpoints). Every grant must be covered by `may_allow` and
-    /// left something by `deny`, or there is a problem for it and no result.
+    /// The policy with a person's grants, and denials behind a `!` (see [`Grants::parse`]). Every grant must be covered by
+    /// `may_allow` and left something by `deny`, or there is a problem for it and no result.
     pub fn resolve(&self, grants: &[String]) -> Result<Resolved, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut allow = self.allow.clone();
-        for text in grants {
-            match entry(text, Place::Allow) {
-                Ok(endpoints) => {
-                    for endpoint in endpoints {
-                        match self.grantable(&endpoint) {
-                            Ok(()) => allow.push(endpoint),
-                            Err((what, remedy)) => {
-                                problems.push(Problem::new(
-                                    Code::POLICY_NOT_GRANTABLE,
-                                    endpoint.to_string(),
-                                    what,
-                                    remedy,
-                                ));
-                            }
-                        }
-                    }
-                }
-                Err(e) => {
-                    let subject = crate::document::shortened(text);
-                    problems.push(Problem::new(Code::POLICY_BAD_ENDPOINT, subject, e.what, e.remedy));
-                }
-            }
-        }
+        let (grants, mut problems) = Grants::read(grants);
+        let (capped, not_grantable) = self.capped(&grants);
+        problems.extend(not_grantable);
         if !problems.is_empty() {
             return Err(problems);
         }
+        let mut allow = self.allow.clone();
+        allow.extend_from_slice(capped.granted());
         allow.sort_unstable();
         allow.dedup();
         Ok(Resolved {
             allow,
             deny: self.deny.clone(),
+            person_denies: capped.denied().to_vec(),
             private: self.private.clone(),
             users: self.users.clone(),
             resolvers: self.resolvers.clone(),
@@ -218,8 +203,14 @@ impl Policy {
         })
     }
 
+    /// Whether a person may grant a name on a port; if not, why.
+    pub fn may_grant(&self, name: &HostName, port: u16) -> Result<(), String> {
+        let endpoint = Endpoint { host: Host::Name(name.clone()), port: Some(port), check: None };
+        self.grantable(&endpoint).map_err(|(why, _)| why)
+    }
+
     /// Whether a person may grant an endpoint; if not, why, and what to do.
-    fn grantable(&self, endpoint: &Endpoint) -> Result<(), (String, String)> {
+    pub(crate) fn grantable(&self, endpoint: &Endpoint) -> Result<(), (String, String)> {
         if let Some(denial) = self.deny.iter().find(|d| d.covers(endpoint)) {
             return Err((format!("`deny` forbids it (`{denial}`)"), "only root can change the policy".into()));
         }

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | [`ToGateway::Open`] | [`FromGateway::Opened`] or [`FromGateway::Refused`] |
 //! | [`ToGateway::Listen`] + 3 sockets | [`FromGateway::Listening`] or [`FromGateway::Refused`] |
+//! | [`ToGateway::Grants`] (1.1) | [`FromGateway::Granted`], or [`FromGateway::Refused`] and nothing changed |
+//! | [`ToGateway::End`] (1.1) | [`FromGateway::Summary`] |
 //! | | at any time [`FromGateway::Closing`], then the end |
 //!
 //! **Hook ↔ launcher** (a socket in the session's own folder):
@@ -18,13 +20,21 @@
 //! | [`FromHook::Hello`] | [`ToHook::Spec`] |
 //! | [`FromHook::Sockets`] + 3 sockets, or [`FromHook::Failed`] | [`ToHook::Go`], or the end |
 //!
+//! **`rcc allow` ↔ launcher** (another socket in that folder, for the person's own processes outside):
+//!
+//! | person | launcher |
+//! |---|---|
+//! | [`ToSession`] | [`FromSession`], then the end |
+//!
 //! The listening sockets go through the launcher rather than straight to the gateway, so that a session is exactly
 //! one connection and there is no token to steal (docs/decisions/0002).
 
+mod control;
 mod hook;
 mod secret;
 mod version;
 
+pub use control::{FromSession, ToSession};
 pub use hook::{FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
 pub use secret::Secret;
 pub use version::{TooFar, VERSION, Version};
@@ -35,6 +45,9 @@ use std::net::Ipv4Addr;
 
 /// Where the gateway listens. Its folder belongs to root, so no other program of the user's can pose as it.
 pub const GATEWAY_SOCKET: &str = "/run/rcc/gateway.sock";
+/// Where the gateway gives people their own lines of the log: packets of whole lines, an empty line after those that were
+/// there already, then new ones for as long as the caller stays. Nothing is read from the caller.
+pub const LOG_SOCKET: &str = "/run/rcc/log.sock";
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.
 pub const MAX_PACKET: usize = 64 * 1024;
 /// The system user that the gateway runs as.
@@ -52,6 +65,9 @@ pub const REDIRECT_PORT: u16 = 47080;
 /// The name under which the agent finds its model's API, in plain HTTP; the gateway adds the key and speaks TLS.
 pub const ANTHROPIC_ENDPOINT: &str = "anthropic.rcc.internal";
 
+/// The name at which the gateway tells the agent, in plain HTTP, what was denied and how the person can allow it.
+pub const REPORT_HOST: &str = "rcc.internal";
+
 /// What a launcher says to the gateway.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -60,6 +76,14 @@ pub enum ToGateway {
     Open(Open),
     /// Take these sockets, [`LISTEN_SOCKETS`] of them, all made in one network namespace that is not the host's.
     Listen,
+    /// From now on these are the session's grants, all of them, in the notation of [`Open::grants`]. After `Listen`;
+    /// since 1.1.
+    Grants {
+        /// The whole list.
+        grants: Vec<String>,
+    },
+    /// The agent has ended; what did it do? After `Listen`; since 1.1.
+    End,
 }
 
 /// What a session is to be.
@@ -72,6 +96,7 @@ pub struct Open {
     /// What runs: `claude`, `shell`, `run`. For the log. Not trusted.
     pub agent: String,
     /// Endpoints that the person granted this project, in the policy's notation; the gateway caps them by `may_allow`.
+    /// Since 1.1 also what the person denies: an entry of `deny` behind a `!`.
     #[serde(default)]
     pub grants: Vec<String>,
     /// Keys for credential endpoints. They live in the worker's memory for this session alone.
@@ -108,7 +133,14 @@ pub enum FromGateway {
     Opened(Opened),
     /// The sockets were taken; the agent may start.
     Listening,
-    /// No session. The connection ends.
+    /// The grants are in force.
+    Granted {
+        /// Connections that were aborted, since they are no longer allowed.
+        cut: u32,
+    },
+    /// What the session did.
+    Summary(Summary),
+    /// Before `Listening`: no session, the connection ends. Later: the grants are as they were before.
     Refused {
         /// Why not.
         problem: Problem,
@@ -135,6 +167,39 @@ pub struct Opened {
     /// The names of the credential endpoints that have a key in this session.
     #[serde(default)]
     pub credential_endpoints: Vec<String>,
+}
+
+/// What a session did, in short.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Hosts with which bytes were exchanged, the most first; not the credential endpoints.
+    pub reached: Vec<Reached>,
+    /// Further ones.
+    pub more_reached: u64,
+    /// Hosts that were denied, the latest first.
+    pub denied: Vec<Denied>,
+    /// Further ones.
+    pub more_denied: u64,
+}
+
+/// A host that the agent exchanged bytes with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The name or address. The agent may have chosen it, within the policy.
+    pub host: String,
+    /// Bytes that the agent sent.
+    pub up: u64,
+    /// Bytes that it got.
+    pub down: u64,
+}
+
+/// A host that the agent was denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// The name or address: whatever the agent chose, escaped.
+    pub host: String,
+    /// What the person can give `rcc allow` to allow it, if the policy leaves that to a person.
+    pub grant: Option<String>,
 }
 
 /// Why a packet could not be understood.

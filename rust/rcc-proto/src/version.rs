@@ -13,7 +13,7 @@ pub struct Version {
 }
 
 /// The version that this code speaks.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// The two sides are too far apart.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
