@@ -13,6 +13,7 @@ pub mod dns;
 pub mod http1;
 mod policy;
 mod rate;
+pub mod reader;
 pub mod stand_in;
 pub mod supervisor;
 pub mod worker;

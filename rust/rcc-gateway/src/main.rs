@@ -1,4 +1,5 @@
-//! `rcc-gateway serve` is the supervisor; `rcc-gateway worker …` is what it starts for each session.
+//! `rcc-gateway serve` is the supervisor; `rcc-gateway worker …` is what it starts for each session,
+//! `rcc-gateway log …` for each person who reads the log.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         },
         // The uid is there for people who look at the list of processes.
         [_, "worker", supervisor, session, _uid] => rcc_gateway::worker::main(supervisor, session),
+        [_, "log", supervisor, uid] => rcc_gateway::reader::main(supervisor, uid),
         [_, "--version"] => {
             println!("rcc-gateway {} (protocol {})", env!("CARGO_PKG_VERSION"), rcc_proto::VERSION);
             ExitCode::SUCCESS

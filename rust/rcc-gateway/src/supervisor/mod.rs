@@ -4,7 +4,7 @@
 //! Invariant: it parses nothing that an agent or a launcher sent. What it takes from a worker is a bounded line of
 //! flat JSON; the envelope (time, session, uid) is its own.
 
-mod journal;
+pub(crate) mod journal;
 mod people;
 mod socket;
 
@@ -18,6 +18,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
 use rcc_report::{Code, Problem};
+use socket::Sockets;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -33,6 +34,16 @@ struct Worker {
     lines: Lines,
 }
 
+/// A process that reads the log to a person. Its end shows by the closing of `end`.
+struct Reader {
+    pid: Pid,
+    uid: u32,
+    end: OwnedFd,
+}
+
+/// People who read the log at once: of one user, and of all.
+const MOST_READERS: (usize, usize) = (4, 64);
+
 /// Sessions that all users together can have.
 const MOST_WORKERS: usize = 1024;
 
@@ -42,7 +53,7 @@ pub fn serve() -> Result<Infallible, Problem> {
     confine().map_err(|what| {
         here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities")
     })?;
-    let listener = socket::listen()?;
+    let sockets = socket::listen()?;
     let mut journal = Journal::open().map_err(|e| {
         here(
             Code::GATEWAY_ABSENT,
@@ -53,25 +64,35 @@ pub fn serve() -> Result<Infallible, Problem> {
     })?;
     journal.own("start", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
     eprintln!("rcc-gateway: listening");
-    let mut supervisor = Supervisor { journal, workers: Vec::new(), openings: HashMap::new(), start: Instant::now() };
+    let mut supervisor = Supervisor {
+        journal,
+        workers: Vec::new(),
+        readers: Vec::new(),
+        openings: HashMap::new(),
+        start: Instant::now(),
+    };
     loop {
-        supervisor.turn(&listener);
+        supervisor.turn(&sockets);
     }
 }
 
 struct Supervisor {
     journal: Journal,
     workers: Vec<Worker>,
+    readers: Vec<Reader>,
     openings: HashMap<u32, Bucket>,
     start: Instant,
 }
 
 impl Supervisor {
-    fn turn(&mut self, listener: &OwnedFd) {
+    fn turn(&mut self, sockets: &Sockets) {
         // Workers are heard only while the log can be written: they wait for that, with their connections.
         let works = self.journal.works();
         let now = self.start.elapsed();
-        let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let listeners = [&sockets.sessions, &sockets.log];
+        let mut fds: Vec<PollFd> =
+            listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
+        let fixed = fds.len();
         let mut heard = Vec::new();
         // Woken at least each second while something is held back or not yet counted.
         let mut waits = !works;
@@ -91,7 +112,7 @@ impl Supervisor {
         drop(fds);
         let now = self.start.elapsed();
         let mut ended = Vec::new();
-        for i in heard.into_iter().zip(&ready[1..]).filter_map(|(i, ready)| ready.then_some(i)) {
+        for i in heard.into_iter().zip(&ready[fixed..]).filter_map(|(i, ready)| ready.then_some(i)) {
             let worker = &mut self.workers[i];
             if !worker.lines.read(&worker.log, &mut self.journal, &worker.session, worker.uid, now) {
                 ended.push(i);
@@ -105,9 +126,39 @@ impl Supervisor {
             let worker = self.workers.swap_remove(i);
             self.reap(worker);
         }
-        if ready[0] {
-            self.accept(listener, now);
+        for i in (2..fixed).rev().filter(|i| ready[*i]) {
+            let reader = self.readers.swap_remove(i - 2);
+            let _ = kill(reader.pid, Signal::SIGKILL);
+            let _ = waitpid(reader.pid, None);
         }
+        if ready[0] {
+            self.accept(&sockets.sessions, now);
+        }
+        if ready[1] {
+            self.accept_readers(&sockets.log, now);
+        }
+    }
+
+    /// Starts a reader for each person who asks; whoever has too many is hung up on.
+    fn accept_readers(&mut self, listener: &OwnedFd, now: Duration) {
+        for _ in 0..16 {
+            let Some(caller) = socket::accept(listener) else { return };
+            let Ok(peer) = getsockopt(&caller, sockopt::PeerCredentials) else { continue };
+            let uid = peer.uid();
+            let own = self.readers.iter().filter(|r| r.uid == uid).count();
+            self.openings.retain(|_, b| !b.is_full(now));
+            if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.may_open(uid, now) {
+                continue;
+            }
+            if let Ok(reader) = start_reader(&caller, uid) {
+                self.readers.push(reader);
+            }
+        }
+    }
+
+    /// Whether this user may have one more process started now.
+    fn may_open(&mut self, uid: u32, now: Duration) -> bool {
+        self.openings.entry(uid).or_insert_with(|| Bucket::new(64, 8)).take(now)
     }
 
     /// The worker closed its log: it is dead, or it should be.
@@ -137,7 +188,7 @@ impl Supervisor {
         let peer = getsockopt(launcher, sockopt::PeerCredentials).map_err(|e| failed(&e))?;
         let uid = peer.uid();
         self.openings.retain(|_, b| !b.is_full(now));
-        if !self.openings.entry(uid).or_insert_with(|| Bucket::new(64, 8)).take(now) {
+        if !self.may_open(uid, now) {
             return Err(busy("sessions are opened too fast"));
         }
         let resolved = policy::load()?.resolve(&[]).map_err(policy::first)?;
@@ -167,6 +218,25 @@ impl Supervisor {
         self.workers.push(worker);
         Ok(())
     }
+}
+
+fn waiting(fd: &OwnedFd) -> PollFd<'_> {
+    PollFd::new(fd.as_fd(), PollFlags::POLLIN)
+}
+
+/// Starts a reader: its caller is its stdin; nothing else is open in it but the end by which it is missed.
+fn start_reader(caller: &OwnedFd, uid: u32) -> std::io::Result<Reader> {
+    let (end, readers_end) = socket::log_pair()?;
+    let child = Command::new("/proc/self/exe")
+        .args(["log", &std::process::id().to_string(), &uid.to_string()])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(caller.try_clone()?))
+        .stdout(Stdio::from(readers_end))
+        .stderr(Stdio::null())
+        .spawn()?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
+    Ok(Reader { pid, uid, end })
 }
 
 fn busy(what: &str) -> Problem {

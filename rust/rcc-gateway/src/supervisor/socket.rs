@@ -1,24 +1,41 @@
-//! The gateway's socket: taken from systemd, or made.
+//! The gateway's sockets: taken from systemd, or made.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, listen as start, socket,
     socketpair,
 };
-use rcc_proto::GATEWAY_SOCKET;
+use rcc_proto::{GATEWAY_SOCKET, LOG_SOCKET};
 use rcc_report::{Code, Problem};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::{env, fs, io};
 
-/// The listening socket, non-blocking.
-pub fn listen() -> Result<OwnedFd, Problem> {
-    let problem = |what: String, remedy: &str| Problem::new(Code::GATEWAY_PORT_IN_USE, GATEWAY_SOCKET, what, remedy);
-    if let Some(given) = from_systemd() {
-        return given.map_err(|what| problem(what, "systemctl restart rcc-gateway.socket"));
-    }
-    let path = Path::new(GATEWAY_SOCKET);
+/// The listening sockets, non-blocking.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For launchers.
+    pub sessions: OwnedFd,
+    /// For people who read the log.
+    pub log: OwnedFd,
+}
+
+/// Takes them from systemd, or makes them.
+pub fn listen() -> Result<Sockets, Problem> {
+    let mut given = from_systemd().map_err(|what| {
+        Problem::new(Code::GATEWAY_PORT_IN_USE, GATEWAY_SOCKET, what, "systemctl restart rcc-gateway.socket")
+    })?;
+    let mut one = |path| match given.iter().position(|(p, _)| *p == path) {
+        Some(i) => Ok(given.swap_remove(i).1),
+        None => made(path),
+    };
+    Ok(Sockets { sessions: one(GATEWAY_SOCKET)?, log: one(LOG_SOCKET)? })
+}
+
+fn made(name: &'static str) -> Result<OwnedFd, Problem> {
+    let problem = |what: String, remedy: &str| Problem::new(Code::GATEWAY_PORT_IN_USE, name, what, remedy);
+    let path = Path::new(name);
     let folder = path.parent().unwrap_or(Path::new("/"));
     let facts = fs::metadata(folder).map_err(|e| {
         problem(
@@ -61,34 +78,40 @@ fn make(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// The socket that systemd passed (`sd_listen_fds(3)`), if it passed one.
-fn from_systemd() -> Option<Result<OwnedFd, String>> {
-    let is_ours = env::var("LISTEN_PID").ok()?.parse() == Ok(std::process::id());
+/// The sockets that systemd passed (`sd_listen_fds(3)`), by their names.
+fn from_systemd() -> Result<Vec<(&'static str, OwnedFd)>, String> {
+    let is_ours = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     if !is_ours {
-        return None;
+        return Ok(Vec::new());
     }
-    if env::var("LISTEN_FDS").as_deref() != Ok("1") {
-        return Some(Err("not exactly one socket was passed".into()));
+    let count = match env::var("LISTEN_FDS").as_deref() {
+        Ok("1") => 1,
+        Ok("2") => 2,
+        _ => return Err("neither one nor two sockets were passed".into()),
+    };
+    // SAFETY: by the protocol of LISTEN_PID, these descriptors were passed to this process and nothing else uses them.
+    let fds: Vec<OwnedFd> = (3..3 + count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+    let wrong = |e: String| format!("a socket that was passed is not the gateway's: {e}");
+    let named: Vec<_> = fds.into_iter().map(check).collect::<Result<_, _>>().map_err(wrong)?;
+    if named.first().map(|(name, _)| name) == named.get(1).map(|(name, _)| name) {
+        return Err(wrong("one address twice".into()));
     }
-    // SAFETY: by the protocol of LISTEN_PID, descriptor 3 was passed to this process and nothing else here uses it.
-    let fd = unsafe { OwnedFd::from_raw_fd(3) };
-    Some(check(fd).map_err(|e| format!("the socket that was passed is not the gateway's: {e}")))
+    Ok(named)
 }
 
-fn check(fd: OwnedFd) -> Result<OwnedFd, String> {
+fn check(fd: OwnedFd) -> Result<(&'static str, OwnedFd), String> {
     use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use nix::sys::socket::{getsockopt, sockopt};
     let address: UnixAddr = getsockname(fd.as_raw_fd()).map_err(|e| e.to_string())?;
-    if address.path() != Some(Path::new(GATEWAY_SOCKET)) {
-        return Err("another address".into());
-    }
+    let name = [GATEWAY_SOCKET, LOG_SOCKET].into_iter().find(|name| address.path() == Some(Path::new(name)));
+    let Some(name) = name else { return Err("another address".into()) };
     if getsockopt(&fd, sockopt::SockType) != Ok(SockType::SeqPacket) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true)
     {
         return Err("not a listening SOCK_SEQPACKET".into());
     }
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| e.to_string())?;
     fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
-    Ok(fd)
+    Ok((name, fd))
 }
 
 /// A waiting connection.
@@ -98,7 +121,7 @@ pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The two ends of a worker's log; both non-blocking.
+/// The two ends of a worker's log, or of what tells a reader's end; both non-blocking.
 pub fn log_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)

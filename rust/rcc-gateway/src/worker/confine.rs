@@ -1,4 +1,4 @@
-//! What a worker gives up before it reads anything: dumps, resources, and system calls.
+//! What a worker, or a reader of the log, gives up before it reads anything: dumps, resources, and system calls.
 //!
 //! The filter is an allowlist; whatever else is called kills the process. No program can be started (no execve, no
 //! fork), no file written, no socket but TCP and UDP made, nothing bound or listened on, no other process touched.
@@ -15,6 +15,8 @@ use std::os::fd::OwnedFd;
 
 /// The most memory a worker may have, in bytes: some buffers for each connection, at most this in all.
 const MEMORY: u64 = 512 << 20;
+/// The most that a reader of the log may have: one buffer of whole lines.
+const READER_MEMORY: u64 = 8 << 20;
 
 /// No dumps, and the end with the supervisor. The supervisor must still be the parent.
 pub fn before_anything(supervisor: &str) -> io::Result<()> {
@@ -58,6 +60,25 @@ pub fn system_calls(launcher: &OwnedFd) -> io::Result<()> {
     seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
 }
 
+/// The same for what reads the log to a person: files to read, the descriptors it has, and nothing else.
+pub fn reader() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_NOFILE, 16, 16)?;
+    setrlimit(Resource::RLIMIT_DATA, READER_MEMORY, READER_MEMORY)?;
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0)?;
+    setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
+    let program = reader_filter().map_err(io::Error::other)?;
+    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
+}
+
+fn reader_filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: Rules = READER.iter().map(|call| (*call, vec![])).collect();
+    let get = Cond::new(1, Len::Dword, Op::Eq, u64::from(libc::F_GETFD.cast_unsigned()))?;
+    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![get])?]);
+    read_only_files(&mut rules)?;
+    own_memory(&mut rules)?;
+    compiled(rules)
+}
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
@@ -65,7 +86,6 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     for call in FREE {
         rules.insert(*call, vec![]);
     }
-    let masked = |arg, mask: u32, value: u32| Cond::new(arg, Len::Dword, Op::MaskedEq(mask.into()), value.into());
     let eq = |arg, value: i32| Cond::new(arg, Len::Dword, Op::Eq, u64::from(value.cast_unsigned()));
     let rule = SeccompRule::new;
 
@@ -81,15 +101,8 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         }
     }
     rules.insert(libc::SYS_socket, sockets);
-    // openat: to read only.
-    let writing =
-        (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY))
-            .cast_unsigned();
-    rules.insert(libc::SYS_openat, vec![rule(vec![masked(2, writing, 0)?])?]);
-    // mmap, mprotect: no executable memory.
-    let exec = libc::PROT_EXEC.cast_unsigned();
-    rules.insert(libc::SYS_mmap, vec![rule(vec![masked(2, exec, 0)?])?]);
-    rules.insert(libc::SYS_mprotect, vec![rule(vec![masked(2, exec, 0)?])?]);
+    read_only_files(&mut rules)?;
+    own_memory(&mut rules)?;
     // ioctl: FIONBIO alone.
     rules.insert(libc::SYS_ioctl, vec![rule(vec![Cond::new(1, Len::Dword, Op::Eq, libc::FIONBIO)?])?]);
     // fcntl: flags, duplicates, and the size of a pipe.
@@ -111,10 +124,33 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     // madvise frees; prctl names memory (glibc 2.40's malloc) and threads.
     let names = [libc::PR_SET_VMA, libc::PR_SET_NAME];
     rules.insert(libc::SYS_prctl, names.iter().map(|n| rule(vec![eq(0, *n)?])).collect::<Result<_, _>>()?);
-    // A panic aborts: a signal to itself.
-    let me = std::process::id();
-    rules.insert(libc::SYS_tgkill, vec![rule(vec![Cond::new(0, Len::Dword, Op::Eq, me.into())?])?]);
+    compiled(rules)
+}
 
+/// openat: to read only.
+fn read_only_files(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
+    let writing =
+        (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | (libc::O_TMPFILE & !libc::O_DIRECTORY))
+            .cast_unsigned();
+    rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![masked(2, writing, 0)?])?]);
+    Ok(())
+}
+
+/// mmap, mprotect: no executable memory. A panic aborts: a signal to itself.
+fn own_memory(rules: &mut Rules) -> Result<(), seccompiler::BackendError> {
+    let exec = libc::PROT_EXEC.cast_unsigned();
+    rules.insert(libc::SYS_mmap, vec![SeccompRule::new(vec![masked(2, exec, 0)?])?]);
+    rules.insert(libc::SYS_mprotect, vec![SeccompRule::new(vec![masked(2, exec, 0)?])?]);
+    let me = Cond::new(0, Len::Dword, Op::Eq, std::process::id().into())?;
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![me])?]);
+    Ok(())
+}
+
+fn masked(arg: u8, mask: u32, value: u32) -> Result<Cond, seccompiler::BackendError> {
+    Cond::new(arg, Len::Dword, Op::MaskedEq(mask.into()), value.into())
+}
+
+fn compiled(rules: Rules) -> Result<BpfProgram, seccompiler::BackendError> {
     let arch = std::env::consts::ARCH.try_into()?;
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?.try_into()
 }
@@ -176,6 +212,35 @@ const FREE: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// What reading a file and sending its lines takes.
+const READER: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_sendto,
+    libc::SYS_close,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_clock_gettime,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];

@@ -3,13 +3,14 @@
 use super::dial::{Failed, Whither};
 use super::log::plain;
 use super::relay::{deliver_on_close, direction};
-use super::session::Session;
+use super::session::{LiveHost, Session};
 use super::sniff::{self, Kind, Prelude};
-use super::{endpoint, http_relay};
+use super::{endpoint, http_relay, report};
 use crate::client_hello::{self, Guard};
 use crate::http1;
 use crate::stand_in;
-use rcc_policy::{Check, Decision, HostName, Ranges, Target};
+use rcc_policy::{Check, Decision, HostName, Ranges, Resolved, Target};
+use rcc_proto::REPORT_HOST;
 use serde_json::json;
 use std::cell::Cell;
 use std::io;
@@ -35,6 +36,9 @@ pub enum End {
     /// The same for HTTP.
     #[error("{0}")]
     Http(#[from] http1::Refusal),
+    /// A change of the grants.
+    #[error("it is no longer allowed")]
+    Cut,
     /// The way out failed.
     #[error("{0}")]
     Dial(#[from] Failed),
@@ -74,19 +78,34 @@ pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
     {
         return endpoint::serve(session, endpoint, client, number).await;
     }
-    let (start, up, down) = (Instant::now(), Cell::new(0), Cell::new(0));
+    if to.port == 80 && to.name.as_ref().is_some_and(|name| name.as_str() == REPORT_HOST) {
+        return report::serve(session, client).await;
+    }
+    let start = Instant::now();
+    let entered = session.enter(number, to.name.clone().map_or(LiveHost::Address(to.ip), LiveHost::Name), to.port);
+    let (up, down) = (&entered.live.up, &entered.live.down);
     let mut rule = String::new();
-    let ended = attempt(session, &mut client, &to, number, &mut rule, (&up, &down)).await;
+    let ended = tokio::select! {
+        // Before anything more is passed on.
+        biased;
+        () = entered.live.cut.notified() => Err(End::Cut),
+        ended = attempt(session, &mut client, &to, number, &mut rule, (up, down)) => ended,
+    };
     session.count(up.get(), down.get());
     let (host, port) = (to.text(), to.port);
     match &ended {
-        Err(End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Dial(Failed::Forbidden(_))) => {
+        Err(
+            End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Cut | End::Dial(Failed::Forbidden(_)),
+        ) => {
             let reason = ended.as_ref().map_or_else(ToString::to_string, |()| String::new());
+            session.report.borrow_mut().denied(&host, Some(port), &plain(&reason));
             session.log.deny(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),
                 "bytes_up": up.get(), "bytes_down": down.get()}));
-            if port == 80 && up.get() == 0 {
+            if port == 80 && up.get() == 0 && !matches!(ended, Err(End::Cut)) {
                 let has_asked = matches!(ended, Err(End::Http(_) | End::Dial(_)));
-                http_relay::explain(&mut client, &text_of(&host, port, &reason), has_asked).await;
+                let advice = report::advice(&session.root, &session.policy(), &host, port);
+                let text = format!("{}\n{advice}", text_of(&host, port, &reason));
+                http_relay::explain(&mut client, &text, has_asked).await;
             }
         }
         Err(End::Dial(e)) => {
@@ -125,7 +144,8 @@ async fn attempt(
         }
         None => Target::Address(to.ip),
     };
-    let (check, private) = match session.policy.decide(target, to.port) {
+    let policy = session.policy();
+    let (check, private) = match policy.decide(target, to.port) {
         Decision::Allow { check, rule: by, private } => {
             *rule = by;
             (check, private)
@@ -135,7 +155,7 @@ async fn attempt(
             return Err(End::Denied(reason.to_string()));
         }
     };
-    let out = Out { session, to, private: private.as_ref(), number, rule, check };
+    let out = Out { session, policy: &policy, to, private: private.as_ref(), number, rule, check };
     match (&to.name, check) {
         // An address has no name that the bytes could contradict.
         (None, _) | (_, Check::Raw) => {
@@ -175,6 +195,7 @@ async fn within<T>(first: impl Future<Output = Result<T, End>>) -> Result<T, End
 /// A decision that allows, on its way to a connection.
 struct Out<'a> {
     session: &'a Session,
+    policy: &'a Resolved,
     to: &'a Dialled,
     private: Option<&'a Ranges>,
     number: u64,
@@ -185,7 +206,7 @@ struct Out<'a> {
 impl Out<'_> {
     async fn connect(&self) -> Result<TcpStream, End> {
         let whither = self.to.name.as_ref().map_or(Whither::Address(self.to.ip), Whither::Name);
-        let server = self.session.dialer.connect(&self.session.policy, whither, self.to.port, self.private).await?;
+        let server = self.session.dialer.connect(self.policy, whither, self.to.port, self.private).await?;
         let address = server.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
         let event = json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
             "rule": self.rule, "check": self.check.to_string(), "address": address});

@@ -84,6 +84,9 @@ fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
         Outcome::Denied { name } => (name, false, Some("the policy does not name it")),
         Outcome::Full { name } => (name.to_string(), false, Some("too many names in this session")),
     };
+    if let Some(reason) = reason {
+        session.report.borrow_mut().denied(&plain(&name), None, reason);
+    }
     if session.first_time(&format!("{allowed} {name}")) {
         session.log.name(&json!({"event": "dns", "name": plain(&name), "allowed": allowed, "reason": reason}));
     }

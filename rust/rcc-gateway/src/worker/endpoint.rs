@@ -275,12 +275,12 @@ impl Endpoint {
         let facts = &self.facts;
         let stream = session
             .dialer
-            .connect(&session.policy, Whither::Name(&facts.upstream), facts.port, facts.private.as_ref())
+            .connect(&session.policy(), Whither::Name(&facts.upstream), facts.port, facts.private.as_ref())
             .await?;
         let name = ServerName::try_from(facts.upstream.to_string())?;
         let config = match self.tls.get() {
             Some(config) => config.clone(),
-            None => self.tls.get_or_init(|| tls(session.policy.ca_bundle.as_deref())).clone(),
+            None => self.tls.get_or_init(|| tls(session.policy().ca_bundle.as_deref())).clone(),
         };
         let stream = tokio::time::timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await??;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -30,37 +30,57 @@ pub fn protocol(what: &str) -> Problem {
     Problem::new(Code::GATEWAY_PROTOCOL, "launcher", what, "run the installed launcher, /usr/local/bin/rcc")
 }
 
-/// The next packet and the descriptors beside it. Whatever descriptors came are owned, and so closed, in any case.
+/// What came by the launcher's connection.
+pub enum Received {
+    /// Nothing yet.
+    Nothing,
+    /// The end.
+    End,
+    /// A message and the descriptors beside it.
+    Message(ToGateway, Vec<OwnedFd>),
+}
+
+/// The next packet and the descriptors beside it, awaited.
 pub fn receive(launcher: &OwnedFd, deadline: Instant) -> Result<(ToGateway, Vec<OwnedFd>), Problem> {
+    loop {
+        wait(launcher, deadline)?;
+        match receive_now(launcher)? {
+            Received::Nothing => {}
+            Received::End => return Err(protocol("the connection ended")),
+            Received::Message(message, fds) => return Ok((message, fds)),
+        }
+    }
+}
+
+/// The next packet, if one is there. Whatever descriptors came are owned, and so closed, in any case.
+pub fn receive_now(launcher: &OwnedFd) -> Result<Received, Problem> {
     // Room for more than is right, so that a surplus is seen and closed rather than cut off by the kernel.
     let mut control = cmsg_space!([RawFd; 64]);
     let mut buffer = Zeroizing::new(vec![0; MAX_PACKET + 1]);
-    loop {
-        wait(launcher, deadline)?;
-        let mut slices = [IoSliceMut::new(&mut buffer)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-        let message = match recvmsg::<()>(launcher.as_raw_fd(), &mut slices, Some(&mut control), flags) {
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => continue,
-            other => other.map_err(|_| protocol("the connection broke"))?,
-        };
-        let mut fds = Vec::new();
-        let controls = message.cmsgs();
-        for one in controls.into_iter().flatten() {
-            if let ControlMessageOwned::ScmRights(raw) = one {
-                // SAFETY: the kernel has just installed these descriptors for this process; nothing else knows them.
-                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-            }
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message = match recvmsg::<()>(launcher.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(Received::Nothing),
+        Err(nix::errno::Errno::ECONNRESET) => return Ok(Received::End),
+        other => other.map_err(|_| protocol("the connection broke"))?,
+    };
+    let mut fds = Vec::new();
+    let controls = message.cmsgs();
+    for one in controls.into_iter().flatten() {
+        if let ControlMessageOwned::ScmRights(raw) = one {
+            // SAFETY: the kernel has just installed these descriptors for this process; nothing else knows them.
+            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
-        if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
-            return Err(protocol("the packet, or what came with it, is too long"));
-        }
-        let n = message.bytes;
-        if n == 0 {
-            return Err(protocol("the connection ended"));
-        }
-        let message = decode(&buffer[..n]).map_err(|e| protocol(&e.to_string()))?;
-        return Ok((message, fds));
     }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(protocol("the packet, or what came with it, is too long"));
+    }
+    let n = message.bytes;
+    if n == 0 {
+        return Ok(Received::End);
+    }
+    let message = decode(&buffer[..n]).map_err(|e| protocol(&e.to_string()))?;
+    Ok(Received::Message(message, fds))
 }
 
 fn wait(fd: &OwnedFd, deadline: Instant) -> Result<(), Problem> {

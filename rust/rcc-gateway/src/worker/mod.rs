@@ -4,7 +4,7 @@
 //! first byte. It ends when the launcher's connection or the supervisor does, and with it each of its sockets.
 
 mod accept;
-mod confine;
+pub(crate) mod confine;
 mod connection;
 mod dial;
 mod dns_server;
@@ -13,18 +13,20 @@ mod handover;
 mod http_relay;
 mod log;
 mod relay;
+mod report;
 mod resolver;
 mod session;
 mod sniff;
 
 use crate::policy;
+use handover::Received;
 use log::Log;
 use nix::sys::socket::{MsgFlags, send};
-use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, encode};
+use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use session::Session;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -46,7 +48,9 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     let log = Log::new(log);
     let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, &log));
     match outcome {
-        Ok((session, sockets, acceptors)) => run(&launcher, &Rc::new(session), sockets, &acceptors),
+        Ok((session, sockets, acceptors, agreed)) => {
+            run(&launcher, &Rc::new(session), sockets, &acceptors, agreed)
+        }
         Err(problem) => {
             log.session(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
             tell(&launcher, &FromGateway::Refused { problem });
@@ -80,7 +84,7 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
     Ok(Prepared { policy, acceptors, own_namespace })
 }
 
-type Ready = (Session, handover::Sockets, accept::Acceptors);
+type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
 
 fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Result<Ready, Problem> {
     let open = match handover::receive(launcher, Instant::now() + STEP)? {
@@ -99,7 +103,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     let resolved = prepared.policy.resolve(&grants).map_err(policy::first)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let session = Session::new(resolved, credentials, log.clone())?;
+    let session = Session::new(prepared.policy, resolved, credentials, log.clone())?;
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
         "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
     tell(
@@ -114,10 +118,10 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     );
     let fds = match handover::receive(launcher, Instant::now() + STEP)? {
         (ToGateway::Listen, fds) => fds,
-        (ToGateway::Open(_), _) => return Err(handover::protocol("a session is opened once")),
+        _ => return Err(handover::protocol("what follows `open` is `listen`")),
     };
     let sockets = handover::check(fds, prepared.own_namespace)?;
-    Ok((session, sockets, prepared.acceptors))
+    Ok((session, sockets, prepared.acceptors, agreed))
 }
 
 fn run(
@@ -125,6 +129,7 @@ fn run(
     session: &Rc<Session>,
     sockets: handover::Sockets,
     acceptors: &accept::Acceptors,
+    agreed: Version,
 ) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
@@ -137,7 +142,7 @@ fn run(
         let mut log = tokio::task::spawn_local(async move { log.follow().await });
         let mut serve = tokio::task::spawn_local(session::serve(session.clone(), sockets));
         tokio::select! {
-            why = watch(launcher.as_fd()) => why,
+            why = watch(launcher, session, agreed) => why,
             _ = &mut log => Ok(()),
             why = &mut serve => why.map_or(Ok(()), Err),
         }
@@ -153,19 +158,42 @@ fn run(
     std::process::exit(0)
 }
 
-/// Until the launcher is gone. It has nothing more to say.
-async fn watch(launcher: BorrowedFd<'_>) -> Result<(), Problem> {
+/// Hears the launcher until it is gone. One of 1.0 has nothing more to say.
+async fn watch(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<(), Problem> {
     // SAFETY: the descriptor is borrowed for longer than the AsyncFd lives, and so names one open socket throughout.
-    let Ok(fd) = (unsafe { AsyncFd::register_with_interest(launcher, Interest::READABLE) }) else {
+    let Ok(fd) = (unsafe { AsyncFd::register_with_interest(launcher.as_fd(), Interest::READABLE) }) else {
         return Ok(());
     };
     loop {
         let Ok(mut ready) = fd.readable().await else { return Ok(()) };
-        let mut byte = [0; 1];
-        match nix::sys::socket::recv(launcher.as_raw_fd(), &mut byte, MsgFlags::MSG_DONTWAIT) {
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => ready.clear_ready(),
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(_) => return Err(handover::protocol("nothing is said after `listen`")),
+        match handover::receive_now(launcher) {
+            Ok(Received::Nothing) => ready.clear_ready(),
+            Ok(Received::End) => return Ok(()),
+            Ok(Received::Message(ToGateway::Grants { grants }, fds)) if agreed.minor >= 1 && fds.is_empty() => {
+                tell(launcher, &grant(session, &grants));
+            }
+            Ok(Received::Message(ToGateway::End, fds)) if agreed.minor >= 1 && fds.is_empty() => {
+                tell(launcher, &FromGateway::Summary(session.summary()));
+            }
+            Ok(Received::Message(..)) => return Err(handover::protocol("this is not said after `listen`")),
+            Err(problem) => return Err(problem),
+        }
+        // One that says much must not keep connections waiting.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Puts grants in force, all or none.
+fn grant(session: &Session, grants: &[String]) -> FromGateway {
+    match session.grant(grants) {
+        Ok(cut) => {
+            session.log.session(&json!({"event": "grants", "grants": log::plain(&grants.join(" ")), "cut": cut}));
+            FromGateway::Granted { cut }
+        }
+        Err(problem) => {
+            session.log.session(&json!({"event": "refused-grants", "code": problem.code.to_string(),
+                "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
+            FromGateway::Refused { problem }
         }
     }
 }

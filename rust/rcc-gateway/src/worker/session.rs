@@ -5,21 +5,25 @@ use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::log::Log;
 use super::relay::Pipes;
+use super::report::Report;
 use super::resolver::Resolver;
 use super::{connection, dns_server};
 use crate::rate::Bucket;
 use crate::stand_in::StandIns;
-use rcc_policy::{HostName, Resolved, Resolvers};
-use rcc_proto::Credential;
+use rcc_policy::{Check, Decision, HostName, Policy, Ranges, Resolved, Resolvers, Target};
+use rcc_proto::{Credential, REPORT_HOST, Summary};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// Connections for DNS at once.
 const DNS_STREAMS: u32 = 32;
@@ -28,8 +32,14 @@ const SEEN: usize = 4096;
 
 /// A session.
 pub struct Session {
-    /// The policy with this session's grants.
-    pub policy: Resolved,
+    /// Root's policy, as it was when the session began.
+    pub root: Policy,
+    /// That with this session's grants.
+    policy: RefCell<Rc<Resolved>>,
+    /// What of the session is for people to know.
+    pub report: RefCell<Report>,
+    /// Connections that are being served, by number.
+    live: RefCell<HashMap<u64, Rc<Live>>>,
     /// What stands for what.
     pub stand_ins: RefCell<StandIns>,
     /// The log.
@@ -51,7 +61,7 @@ pub struct Session {
 
 impl Session {
     /// A session by the policy and the launcher's wishes.
-    pub fn new(policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
+    pub fn new(root: Policy, policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
         if policy.upstream_proxy.is_some() {
             return Err(Problem::new(
                 Code::POLICY_BAD_VALUE,
@@ -81,7 +91,10 @@ impl Session {
         let dialer = Dialer::new(Resolver::new(policy.resolvers.clone()));
         Ok(Self {
             stand_ins: RefCell::new(StandIns::new(policy.limits.names)),
-            policy,
+            root,
+            policy: RefCell::new(Rc::new(policy)),
+            report: RefCell::default(),
+            live: RefCell::default(),
             log,
             pipes: Pipes::default(),
             dialer,
@@ -97,6 +110,49 @@ impl Session {
         })
     }
 
+    /// The policy in force.
+    pub fn policy(&self) -> Rc<Resolved> {
+        self.policy.borrow().clone()
+    }
+
+    /// Puts these grants in force in the place of those before, and aborts connections that are no longer allowed as
+    /// they were; gives their number. A stand-in keeps its meaning: each connection to it is decided anew.
+    pub fn grant(&self, grants: &[String]) -> Result<u32, Problem> {
+        let next = self.root.resolve(grants).map_err(crate::policy::first)?;
+        let before = self.policy();
+        if let Some(range) = next.ranges().iter().find(|r| !before.ranges().iter().any(|b| b.contains(*r))) {
+            return Err(Problem::new(
+                Code::POLICY_NOT_GRANTABLE,
+                range.to_string(),
+                "a session that runs has no route to these addresses",
+                "grant them to the project, rcc allow --project, and start the session again",
+            ));
+        }
+        let mut cut = 0;
+        for live in self.live.borrow().values() {
+            if live.decision(&before).is_some() && live.decision(&before) != live.decision(&next) {
+                live.cut.notify_one();
+                cut += 1;
+            }
+        }
+        self.policy.replace(Rc::new(next));
+        Ok(cut)
+    }
+
+    /// Adds a connection to those that a change of grants can abort, until what is given back is dropped.
+    pub fn enter(&self, number: u64, host: LiveHost, port: u16) -> Entered<'_> {
+        let live = Rc::new(Live { host, port, up: Cell::new(0), down: Cell::new(0), cut: Notify::new() });
+        self.live.borrow_mut().insert(number, live.clone());
+        Entered { session: self, number, live }
+    }
+
+    /// What the session did so far.
+    pub fn summary(&self) -> Summary {
+        let live = self.live.borrow();
+        let under_way = live.values().map(|l| (l.host.to_string(), l.up.get(), l.down.get()));
+        self.report.borrow().summary(&self.root, &self.policy(), under_way)
+    }
+
     /// The credential endpoints that have a key.
     pub fn credential_endpoints(&self) -> Vec<String> {
         self.endpoints.iter().map(|e| e.facts.endpoint.to_string()).collect()
@@ -109,7 +165,7 @@ impl Session {
 
     /// Whether the name resolves in this session.
     pub fn knows(&self, name: &HostName) -> bool {
-        self.endpoint(name).is_some() || self.policy.knows(name)
+        self.endpoint(name).is_some() || name.as_str() == REPORT_HOST || self.policy().knows(name)
     }
 
     /// Whether one more DNS query may be answered now.
@@ -141,6 +197,65 @@ impl Session {
     pub fn end(&self) {
         self.log.session(&json!({"event": "summary", "connections": self.numbers.get(), "open": self.open.get(),
             "bytes_up": self.up.get(), "bytes_down": self.down.get(), "seconds": self.start.elapsed().as_secs()}));
+    }
+}
+
+/// What a connection leads to.
+pub enum LiveHost {
+    /// A name.
+    Name(HostName),
+    /// An address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for LiveHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// A connection that is being served.
+pub struct Live {
+    host: LiveHost,
+    port: u16,
+    /// Bytes from the agent.
+    pub up: Cell<u64>,
+    /// Bytes to the agent.
+    pub down: Cell<u64>,
+    /// Told when the connection is no longer allowed.
+    pub cut: Notify,
+}
+
+impl Live {
+    /// How a policy allows it, if it does.
+    fn decision(&self, policy: &Resolved) -> Option<(Check, Option<Ranges>)> {
+        let target = match &self.host {
+            LiveHost::Name(name) => Target::Name(name),
+            LiveHost::Address(ip) => Target::Address(*ip),
+        };
+        match policy.decide(target, self.port) {
+            Decision::Allow { check, private, .. } => Some((check, private)),
+            Decision::Deny { .. } => None,
+        }
+    }
+}
+
+/// A connection's place among those that are served. At its end the session's totals have its bytes.
+pub struct Entered<'a> {
+    session: &'a Session,
+    number: u64,
+    /// The connection.
+    pub live: Rc<Live>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.session.live.borrow_mut().remove(&self.number);
+        let (up, down) = (self.live.up.get(), self.live.down.get());
+        self.session.report.borrow_mut().exchanged(&self.live.host.to_string(), up, down);
     }
 }
 
@@ -198,7 +313,7 @@ fn lost(what: &str) -> Problem {
 fn connection_task(session: &Rc<Session>, client: TcpStream) {
     let session = session.clone();
     tokio::task::spawn_local(async move {
-        match Counted::new(&session.open, session.policy.limits.connections) {
+        match Counted::new(&session.open, session.policy().limits.connections) {
             Some(_counted) => connection::serve(&session, client).await,
             None => session.log.deny(&json!({"event": "deny", "reason": "too many connections in this session"})),
         }

@@ -100,7 +100,7 @@ fn packets_that_are_no_messages_are_refused() {
         assert_eq!(code(hear(&l)), "RCC-405");
         let l = launcher(ALICE);
         let mut o = open(VERSION);
-        o.grants = vec!["evil.example:443".into()];
+        o.grants = vec!["evil.example:8443".into()];
         say(&l, &ToGateway::Open(o), &[]);
         assert_eq!(code(hear(&l)), "RCC-106");
     });

@@ -1,6 +1,7 @@
 //! The real supervisor and workers, in namespaces of the test's own.
 
 mod agent;
+mod grants;
 mod key;
 mod launcher;
 mod measure;
