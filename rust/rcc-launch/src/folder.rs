@@ -124,6 +124,34 @@ fn look(all: &Path) -> Others {
     others
 }
 
+/// A session of this person's that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its number in the log.
+    pub id: String,
+    /// Its project's real path.
+    pub project: PathBuf,
+    /// Its folder.
+    pub places: Places,
+}
+
+/// The sessions of this person that run.
+#[must_use]
+pub fn running(machine: &Machine) -> Vec<Running> {
+    let all = sessions(machine);
+    let _turn = turn(&all);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+        let places = Places { folder: entry.path() };
+        let id = entry.file_name().to_string_lossy().into_owned();
+        if let (Ok(None), Ok(project)) = (locked(&places.folder), fs::read(places.folder.join("project"))) {
+            found.push(Running { id, project: PathBuf::from(std::ffi::OsString::from_vec(project)), places });
+        }
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    found
+}
+
 /// Takes away what a dead session left: its container in Podman's books, and its folder.
 pub fn sweep(machine: &Machine, id: &str, storage: &ContainerSpec) {
     let folder = sessions(machine).join(id);

@@ -1,15 +1,19 @@
 //! The launcher's side of the conversation with the gateway. The connection is the session: dropping it ends it.
 
 use crate::packet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, ToGateway, VERSION};
+use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Summary, ToGateway, VERSION};
 use rcc_report::{Code, Problem};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 /// How long the gateway may take for an answer, in seconds.
 const PATIENCE: i64 = 15;
+/// How long it may take to tell what a session did: the person waits for their prompt.
+const SUMMARY: Duration = Duration::from_millis(200);
 
 /// An open session.
 pub struct Gateway {
@@ -55,14 +59,64 @@ impl Gateway {
         }
     }
 
-    /// What the gateway says unasked, when the connection is readable: why it ends the session.
-    #[must_use]
-    pub fn farewell(&self) -> Problem {
-        match answer(&self.connection) {
-            Ok(FromGateway::Closing { problem }) | Err(problem) => problem,
-            Ok(other) => unexpected(&other),
+    /// Asks for grants in the place of those before; [`Self::hear`] has the answer in time.
+    pub fn grant(&self, grants: &[String]) -> Result<(), Problem> {
+        self.speaks_1_1()?;
+        let message = ToGateway::Grants { grants: grants.to_vec() };
+        packet::send(&self.connection, &message, &[]).map_err(|e| lost(&e))
+    }
+
+    /// What the gateway says when the connection is readable.
+    pub fn hear(&self) -> Word {
+        match packet::receive(&self.connection) {
+            Ok(Some((FromGateway::Granted { cut }, _))) => Word::Grants(Ok(cut)),
+            Ok(Some((FromGateway::Refused { problem }, _))) => Word::Grants(Err(problem)),
+            Ok(Some((FromGateway::Closing { problem }, _))) => Word::Farewell(problem),
+            Ok(Some((other, _))) => Word::Farewell(unexpected(&other)),
+            Ok(None) => Word::Farewell(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
+            Err(e) => Word::Farewell(lost(&e)),
         }
     }
+
+    /// What the session did, now that the agent has ended. A gateway that is slow, old or gone tells nothing.
+    #[must_use]
+    pub fn summary(&self) -> Option<Summary> {
+        self.speaks_1_1().ok()?;
+        let until = Instant::now() + SUMMARY;
+        packet::send(&self.connection, &ToGateway::End, &[]).ok()?;
+        loop {
+            let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now())).ok()?;
+            if poll(&mut [PollFd::new(self.connection.as_fd(), PollFlags::POLLIN)], left) != Ok(1) {
+                return None;
+            }
+            match packet::receive(&self.connection).ok()?? {
+                (FromGateway::Summary(summary), _) => return Some(summary),
+                // The answer to something that was asked before.
+                (FromGateway::Granted { .. } | FromGateway::Refused { .. }, _) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn speaks_1_1(&self) -> Result<(), Problem> {
+        if self.opened.version.minor >= 1 {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::GATEWAY_VERSION,
+            GATEWAY_SOCKET,
+            format!("the gateway that runs speaks protocol {}, in which a session's grants can't change", self.opened.version),
+            "install this version's gateway; or grant it to the project, rcc allow --project, and start the session again",
+        ))
+    }
+}
+
+/// What a gateway says during a session.
+pub enum Word {
+    /// What became of the grants that were asked for: connections that were cut, or why nothing changed.
+    Grants(Result<u32, Problem>),
+    /// Why it ends the session.
+    Farewell(Problem),
 }
 
 impl AsFd for Gateway {
@@ -78,7 +132,7 @@ fn call() -> nix::Result<OwnedFd> {
 }
 
 /// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
-fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
+pub(crate) fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
     let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
     let user = nix::unistd::User::from_name(GATEWAY_USER).ok().flatten();
     if peer == 0 || user.is_some_and(|u| u.uid.as_raw() == peer) {
@@ -137,6 +191,8 @@ fn unexpected(message: &FromGateway) -> Problem {
         FromGateway::Listening => "listening",
         FromGateway::Refused { .. } => "refused",
         FromGateway::Closing { .. } => "closing",
+        FromGateway::Granted { .. } => "granted",
+        FromGateway::Summary(_) => "summary",
     };
     Problem::new(
         Code::GATEWAY_PROTOCOL,

@@ -3,8 +3,9 @@
 //! Invariant: the agent's first instruction runs only after the hook built the walls and the gateway took the sockets;
 //! when gateway, watchdog or launcher is gone, the container is killed.
 
+use crate::control::Control;
 use crate::folder::{self, Folder};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Word};
 use crate::home::{self, FirstFile};
 use crate::machine::Machine;
 use crate::project::{self, Project};
@@ -20,7 +21,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt,
 };
 use rcc_policy::{Resolved, Unenforceable};
-use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, ToHook, VERSION, WallLimits};
+use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, Summary, ToHook, VERSION, WallLimits};
 use rcc_report::{Code, EXIT_STOPPED, Problem};
 use std::ffi::OsString;
 use std::fs;
@@ -64,6 +65,8 @@ pub struct Outcome {
     pub code: u8,
     /// What the person should know.
     pub problems: Vec<Problem>,
+    /// What the agent reached and was denied, if the gateway could tell in time.
+    pub summary: Option<Summary>,
     /// Whether Podman ran to its end, and so removed the container.
     podman_ended_itself: bool,
 }
@@ -129,7 +132,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         version: VERSION,
         project: launch.project.path.display().to_string(),
         agent: launch.request.agent.to_owned(),
-        grants: std::mem::take(&mut launch.grants),
+        grants: launch.grants.clone(),
         credentials: std::mem::take(&mut launch.credentials),
     })?;
     let id = gateway.opened.session.clone();
@@ -140,9 +143,10 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     podman::hold_namespaces(launch.machine, &spec);
     let hook_spec = hook_spec(&launch, &spec, &protection, gateway.opened.ranges.clone())?;
     let listener = listen_for_hook(&folder)?;
+    let control = Control::listen(&folder, &launch.grants)?;
     let signals = Signals::block()?;
     let terminal = Terminal::remember();
-    let mut live = Live::start(&launch, &spec, gateway, listener, signals)?;
+    let mut live = Live::start(&launch, &spec, Ends { gateway, control, hook: listener, signals })?;
     let known = hook_spec.masked.iter().map(|socket| (socket.clone(), project::identity(socket))).collect();
     let mut seen: Vec<PathBuf> = seen_inside(&spec).cloned().collect();
     // A daemon's socket there keeps a session from starting, and is an intruder later.
@@ -369,11 +373,20 @@ impl Signals {
     }
 }
 
+/// What a session hears.
+struct Ends {
+    gateway: Gateway,
+    control: Control,
+    hook: OwnedFd,
+    signals: Signals,
+}
+
 /// A session under way. Dropping it kills the container.
 struct Live {
     podman: Child,
     podman_fd: OwnedFd,
     gateway: Gateway,
+    control: Control,
     signals: Signals,
     hook: Hook,
     container: Option<OwnedFd>,
@@ -412,12 +425,10 @@ impl Live {
     fn start(
         launch: &Launch<'_>,
         spec: &ContainerSpec,
-        gateway: Gateway,
-        listener: OwnedFd,
-        signals: Signals,
+        ends: Ends,
     ) -> Result<Self, Problem> {
         let mut command = podman::run(spec, launch.machine);
-        let mask = signals.before;
+        let mask = ends.signals.before;
         // SAFETY: sigprocmask is async-signal-safe, and nothing else is done between fork and exec.
         unsafe { command.pre_exec(move || mask.thread_set_mask().map_err(Into::into)) };
         let podman = command.spawn().map_err(|e| io_problem(&launch.machine.podman.display().to_string(), &e))?;
@@ -426,9 +437,10 @@ impl Live {
         Ok(Self {
             podman,
             podman_fd,
-            gateway,
-            signals,
-            hook: Hook::Awaited(listener),
+            gateway: ends.gateway,
+            control: ends.control,
+            signals: ends.signals,
+            hook: Hook::Awaited(ends.hook),
             container: None,
             init: None,
             container_id: None,
@@ -456,14 +468,16 @@ impl Live {
                 Event::PodmanEnded => break,
                 Event::HookCalls => self.accept_hook()?,
                 Event::HookSpeaks => self.hear_hook(launch, hook_spec)?,
-                Event::GatewaySpeaks => {
-                    let problem = self.gateway.farewell();
-                    self.stop(problem);
-                }
+                Event::GatewaySpeaks => match self.gateway.hear() {
+                    Word::Grants(answer) => self.control.answered(answer),
+                    Word::Farewell(problem) => self.stop(problem),
+                },
+                Event::PersonSpeaks => self.control.hear(&self.gateway),
                 Event::Signal => self.pass_signal(),
                 Event::MonitorEnded => self.monitor_ended(launch),
                 Event::Tick => {}
             }
+            self.control.tick();
             if !self.running && started.elapsed() > START_PATIENCE {
                 return Err(Problem::new(
                     Code::SESSION_PODMAN,
@@ -491,6 +505,7 @@ impl Live {
             }
         }
         let status = self.podman.wait().map_err(|e| io_problem("podman", &e))?;
+        let summary = if self.running { self.gateway.summary() } else { None };
         self.kill();
         if !self.running {
             return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
@@ -510,7 +525,7 @@ impl Live {
         // The first of its processes says so when the second, which does the work, was killed.
         let killed = 128 + libc::SIGKILL;
         let podman_ended_itself = status.code().is_some_and(|code| code != killed) && !self.stopped;
-        Ok(Outcome { code, problems: std::mem::take(&mut self.problems), podman_ended_itself })
+        Ok(Outcome { code, problems: std::mem::take(&mut self.problems), summary, podman_ended_itself })
     }
 
     fn wait(&self) -> Result<Event, Problem> {
@@ -526,6 +541,9 @@ impl Live {
         // After its farewell the gateway's connection stays readable; it has been heard.
         if !self.stopped {
             sources.push((self.gateway.as_fd(), Event::GatewaySpeaks));
+        }
+        if let Some(source) = self.control.source().filter(|_| self.running && !self.stopped) {
+            sources.push((source, Event::PersonSpeaks));
         }
         let mut fds: Vec<PollFd> = sources.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let timeout = PollTimeout::try_from(WATCH_EVERY).unwrap_or(PollTimeout::ZERO);
@@ -751,6 +769,7 @@ enum Event {
     HookCalls,
     HookSpeaks,
     GatewaySpeaks,
+    PersonSpeaks,
     Signal,
     Tick,
 }

@@ -108,6 +108,11 @@ impl Places {
     pub fn socket(&self) -> PathBuf {
         self.folder.join("launch.sock")
     }
+    /// The socket that `rcc allow` calls.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.folder.join("allow.sock")
+    }
 }
 
 /// A bind mount.

@@ -34,6 +34,7 @@ codes! {
     POLICY_UNREADABLE = 105, "The policy is missing, can't be read, or is not owned by root alone.";
     POLICY_NOT_GRANTABLE = 106, "A project or person asked for an endpoint that `may_allow` does not cover or `deny` forbids.";
     POLICY_BAD_VALUE = 107, "A value of the policy is out of its range.";
+    GRANTS_FILE = 108, "The file of what you granted to projects can't be read or written.";
     PROJECT_FORBIDDEN = 201, "This folder can't be a project: it holds, or lies in, files the agent must not reach.";
     PROJECT_MISSING = 202, "The project is not a folder that this user can write.";
     PROJECT_PATH = 203, "The project's path has characters that Podman's mount syntax can't carry.";
@@ -65,6 +66,8 @@ codes! {
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
     SESSION_PODMAN = 504, "Podman could not start the container.";
     SESSION_PROTECTED = 505, "A protected file appeared or changed during the session.";
+    SESSION_NONE = 507, "No session runs in this project.";
+    SESSION_SILENT = 508, "A running session does not answer.";
     KEY_MISSING = 601, "No key for the model was found.";
     KEY_UNREADABLE = 602, "A key file or helper could not be read, or others can read it too.";
     KEY_MALFORMED = 603, "The key has characters that no key has.";

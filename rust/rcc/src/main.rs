@@ -3,6 +3,7 @@
 
 mod along;
 mod commands;
+mod ending;
 mod prepare;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,9 @@ enum Command {
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
     Toolchain(commands::toolchain::ToolchainArgs),
+    Allow(commands::allow::AllowArgs),
+    Deny(commands::deny::DenyArgs),
+    Log(commands::log::LogArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -56,6 +60,9 @@ fn main() -> ExitCode {
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
         Command::Toolchain(args) => commands::toolchain::run(&args),
+        Command::Allow(args) => commands::allow::run(args),
+        Command::Deny(args) => commands::deny::run(args),
+        Command::Log(args) => commands::log::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -7,6 +7,7 @@ use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
 use rcc_launch::beneath;
 use rcc_launch::gitconfig;
+use rcc_launch::grants::Remembered;
 use rcc_launch::home::{self, FirstFile};
 use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
@@ -16,8 +17,8 @@ use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
-use rcc_policy::Resolved;
-use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind};
+use rcc_policy::{Policy, Resolved};
+use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -76,6 +77,7 @@ pub struct Prepared {
     pub project_path: PathBuf,
     inside: Inside,
     request: Request,
+    grants: Vec<String>,
     credentials: Vec<Credential>,
     first_files: Vec<FirstFile>,
     hook_program: PathBuf,
@@ -98,7 +100,7 @@ impl Prepared {
             policy: &self.policy,
             project,
             request,
-            grants: Vec::new(),
+            grants: self.grants.clone(),
             credentials: Vec::new(),
             first_files: Vec::new(),
             hook_program: self.hook_program.clone(),
@@ -106,8 +108,8 @@ impl Prepared {
     }
 }
 
-/// What the project's own rcc.toml wants covered. What else it asks for needs the person's word, which no command takes
-/// yet; it is said, and not granted.
+/// What the project's own rcc.toml wants covered. What else it asks for needs the person's word (`rcc allow --project`);
+/// it is said, and not granted.
 fn asked_for(project: &Project, policy: &Resolved) -> Result<Vec<String>, Vec<Problem>> {
     let name = Path::new("rcc.toml");
     let place = project.path.join(name).display().to_string();
@@ -124,9 +126,11 @@ fn asked_for(project: &Project, policy: &Resolved) -> Result<Vec<String>, Vec<Pr
     let missing: Vec<String> = request.grants().into_iter().filter(|g| !allowed.contains(g)).collect();
     if !missing.is_empty() {
         eprintln!(
-            "rcc: {} asks for {}: not granted; root can allow it in {POLICY_FILE}",
+            "rcc: {} asks for {}: not granted; if you want it to have them: rcc allow --project {}",
             escaped(&place),
-            escaped(&missing.join(", "))
+            escaped(&missing.join(", ")),
+            // Endpoints have no quotes in them.
+            escaped(&missing.iter().map(|m| format!("'{m}'")).collect::<Vec<_>>().join(" "))
         );
     }
     Ok(request.read_only)
@@ -150,6 +154,9 @@ pub fn start(place: &Place, what: What) -> Done {
     if let Some(version) = prepared.agent_version.filter(|_| outcome.code == 0) {
         agent::keep_only(&agent::folder(&prepared.machine.person), agent::CLAUDE[0].agent, &version);
     }
+    if let Some(summary) = &outcome.summary {
+        crate::ending::say(summary);
+    }
     Ok(outcome.code)
 }
 
@@ -158,6 +165,8 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let machine = Machine::probe().map_err(one)?;
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
+    let grants = remembered(&machine, &policy, &project_path)?;
+    let policy = policy.resolve(&grants)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
     let words = gitconfig::words(&project_path, &machine.person).unwrap_or_else(|problem| {
@@ -179,6 +188,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             brought: Vec::new(),
         },
         agent_version: None,
+        grants,
         credentials: Vec::new(),
         // Whatever runs first in a project, its home is ready for the agent.
         first_files: vec![FirstFile { path: ".claude.json", text: answers(&machine.person, &project_path) }],
@@ -213,7 +223,19 @@ impl What {
     }
 }
 
-fn policy() -> Result<Resolved, Vec<Problem>> {
+/// What the person granted and denied this project for good. What root's policy no longer lets them grant is said, and
+/// left out.
+fn remembered(machine: &Machine, policy: &Policy, project: &Path) -> Result<Vec<String>, Vec<Problem>> {
+    let grants = Remembered::of(&machine.person).grants(project).map_err(one)?;
+    let (grants, problems) = policy.capped(&grants);
+    for problem in problems {
+        eprintln!("rcc: warning: you granted this project what the policy forbids by now: {problem}");
+    }
+    Ok(grants.texts())
+}
+
+/// Root's policy.
+pub fn policy() -> Result<Policy, Vec<Problem>> {
     let path = Path::new(POLICY_FILE);
     let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
     let text = fs::read_to_string(path).map_err(|e| {
@@ -228,7 +250,7 @@ fn policy() -> Result<Resolved, Vec<Problem>> {
             "sudo chown root: /etc/rcc /etc/rcc/policy.toml && sudo chmod go-w /etc/rcc /etc/rcc/policy.toml",
         )
     })?;
-    rcc_policy::parse(&text, POLICY_FILE)?.resolve(&[])
+    rcc_policy::parse(&text, POLICY_FILE)
 }
 
 /// The working directory, if it lies in the project; else the project.
@@ -301,6 +323,7 @@ fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Re
     }
     prepared.request.command.extend(brought.arguments);
     prepared.request.command.extend(arguments);
+    prepared.request.command.extend(told(arguments));
     let (name, dummy) = match kind {
         CredentialKind::ApiKey => ("ANTHROPIC_API_KEY", key::DUMMY_API_KEY),
         CredentialKind::OauthToken => ("CLAUDE_CODE_OAUTH_TOKEN", key::DUMMY_OAUTH_TOKEN),
@@ -331,7 +354,34 @@ pub fn items(names: &[String]) -> Result<Vec<Item>, Vec<Problem>> {
 pub fn root_has_a_key() -> bool {
     let of_model =
         |c: &rcc_policy::CredentialEndpoint| c.endpoint.as_str() == ANTHROPIC_ENDPOINT && c.key_file.is_some();
-    policy().is_ok_and(|policy| policy.credentials.iter().any(of_model))
+    policy().and_then(|policy| policy.resolve(&[])).is_ok_and(|policy| policy.credentials.iter().any(of_model))
+}
+
+/// The agent's arguments, with two sentences about where it is behind its system prompt, after what the person puts there.
+/// Where they name a file for that, Claude Code takes no text beside it.
+fn told(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    const OPTION: &str = "--append-system-prompt";
+    let sentences = format!(
+        "You run in a sandbox whose gateway lets only the hosts of a policy be reached; any other name does not resolve. \
+         When something on the network fails, read http://{REPORT_HOST}/why (with curl), which says what was denied and \
+         the exact `rcc allow` command, and tell the user that command: only they can run it, outside."
+    );
+    let end = arguments.iter().position(|a| a == "--").unwrap_or(arguments.len());
+    let starts = |a: &OsString, with: &str| a.to_string_lossy().starts_with(with);
+    let file = format!("{OPTION}-file");
+    if arguments[..end].iter().any(|a| *a == *file || starts(a, &format!("{file}="))) {
+        return arguments;
+    }
+    let given = arguments[..end].iter().rposition(|a| a == OPTION).map(|i| i + 1).filter(|i| *i < end);
+    let joined = arguments[..end].iter().rposition(|a| starts(a, &format!("{OPTION}=")));
+    match given.max(joined) {
+        Some(i) => {
+            arguments[i].push("\n\n");
+            arguments[i].push(sentences);
+        }
+        None => drop(arguments.splice(0..0, [OPTION.into(), sentences.into()])),
+    }
+    arguments
 }
 
 /// Finds the key that goes along, and how the agent is to present its dummy. Root's own key file serves a session that
@@ -382,4 +432,32 @@ fn answers(person: &Person, project: &Path) -> String {
         all.extend(own::answers(&person.home));
     }
     answers.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(arguments: &[&str]) -> Vec<String> {
+        let told = super::told(arguments.iter().map(OsString::from).collect());
+        told.into_iter().map(|a| a.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_agent_is_told_where_it_is_and_what_the_person_says_stays() {
+        let [option, text, p, x] = &told(&["-p", "x"])[..] else { panic!("not four") };
+        assert_eq!((option.as_str(), p.as_str(), x.as_str()), ("--append-system-prompt", "-p", "x"));
+        assert!(text.contains("http://rcc.internal/why") && text.contains("rcc allow"));
+        for (given, at, before) in [
+            (&["--append-system-prompt", "be brief", "-p", "x"][..], 1, "be brief"),
+            (&["-p", "x", "--append-system-prompt=be brief"], 2, "--append-system-prompt=be brief"),
+        ] {
+            let all = told(given);
+            assert_eq!(all.len(), given.len());
+            assert_eq!(all[at], format!("{before}\n\n{text}"));
+        }
+        let file = ["--append-system-prompt-file", "f", "-p", "x"];
+        assert_eq!(told(&file), file);
+        assert_eq!(told(&["-p", "--", "--append-system-prompt", "x"]).len(), 6, "words of the prompt are none of its options");
+    }
 }

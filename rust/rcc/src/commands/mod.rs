@@ -1,7 +1,10 @@
 //! One file a subcommand: its arguments, and `run`.
 
 pub mod agent;
+pub mod allow;
 pub mod claude;
+pub mod deny;
+pub mod log;
 pub mod login;
 pub mod logout;
 pub mod plan;

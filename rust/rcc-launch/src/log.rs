@@ -1,0 +1,55 @@
+//! The person's own lines of the gateway's log, by its second socket.
+
+use crate::gateway::genuine;
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, socket};
+use rcc_proto::{LOG_SOCKET, MAX_PACKET};
+use rcc_report::{Code, Problem};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// An open log.
+pub struct Log {
+    connection: OwnedFd,
+}
+
+/// What comes from it.
+pub enum Part {
+    /// Whole lines.
+    Lines(String),
+    /// What follows happens from now on.
+    Now,
+}
+
+impl Log {
+    /// Calls the gateway.
+    pub fn open() -> Result<Self, Problem> {
+        let call = || -> nix::Result<OwnedFd> {
+            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(LOG_SOCKET)?)?;
+            Ok(socket)
+        };
+        let connection = call().map_err(|e| {
+            let what = format!("no gateway answers there: {}", e.desc());
+            let remedy = "start the gateway as README.md says; one of an older version has no such socket";
+            Problem::new(Code::GATEWAY_ABSENT, LOG_SOCKET, what, remedy)
+        })?;
+        genuine(&connection)?;
+        Ok(Self { connection })
+    }
+
+    /// The next part.
+    pub fn next(&self) -> Result<Part, Problem> {
+        let mut bytes = vec![0; MAX_PACKET];
+        loop {
+            match recv(self.connection.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+                Ok(1) if bytes.first() == Some(&b'\n') => return Ok(Part::Now),
+                Ok(n @ 1..) => return Ok(Part::Lines(String::from_utf8_lossy(&bytes[..n]).into_owned())),
+                Err(Errno::EINTR) => {}
+                Ok(0) | Err(_) => {
+                    let what = "the gateway hung up: it ended, or you read the log more than four times at once";
+                    return Err(Problem::new(Code::GATEWAY_LOST, LOG_SOCKET, what, "try again"));
+                }
+            }
+        }
+    }
+}
