@@ -103,6 +103,9 @@ pub struct MessageNote {
     pub turn: usize,
     /// The agent's working directory, as it says itself.
     pub cwd: Option<String>,
+    /// The last letters of the system prompt.
+    #[serde(default)]
+    pub system_end: String,
     /// Names of the tools that the agent offers.
     pub tools_offered: Vec<String>,
     /// The results since the last turn.
@@ -234,6 +237,7 @@ impl Model {
             session,
             turn: number,
             cwd: conversation.cwd.clone(),
+            system_end: conversation.system_end.clone(),
             tools_offered: conversation.tools.clone(),
             results: conversation.latest.clone(),
             sent: turn.clone(),

@@ -26,6 +26,8 @@ fn turn_of(id: &str) -> Option<usize> {
 pub struct Conversation {
     pub first_user: String,
     pub cwd: Option<String>,
+    /// The last thousand letters of the system prompt.
+    pub system_end: String,
     pub tools: Vec<String>,
     /// Every tool result so far, by the call's id.
     pub results: HashMap<String, String>,
@@ -41,6 +43,7 @@ impl Conversation {
         let mut calls = HashMap::new();
         let mut first = None;
         let mut all = text_of(&body["system"]);
+        this.system_end = all.chars().skip(all.chars().count().saturating_sub(1000)).collect();
         for message in body["messages"].as_array().into_iter().flatten() {
             let content = &message["content"];
             let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
