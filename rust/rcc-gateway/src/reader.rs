@@ -98,7 +98,7 @@ impl Lines {
 
     /// Sends all that can be read by now.
     fn all_of(&mut self, file: &mut File, caller: &OwnedFd) -> io::Result<()> {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 16 * 1024];
         loop {
             let n = file.read(&mut buffer)?;
             if n == 0 {

@@ -61,6 +61,7 @@ impl Control {
     }
 
     /// What to wait for now; nothing while the gateway thinks.
+    #[must_use]
     pub fn source(&self) -> Option<BorrowedFd<'_>> {
         match &self.caller {
             None => Some(self.listener.as_fd()),

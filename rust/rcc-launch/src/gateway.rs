@@ -67,6 +67,7 @@ impl Gateway {
     }
 
     /// What the gateway says when the connection is readable.
+    #[must_use]
     pub fn hear(&self) -> Word {
         match packet::receive(&self.connection) {
             Ok(Some((FromGateway::Granted { cut }, _))) => Word::Grants(Ok(cut)),
@@ -105,7 +106,10 @@ impl Gateway {
         Err(Problem::new(
             Code::GATEWAY_VERSION,
             GATEWAY_SOCKET,
-            format!("the gateway that runs speaks protocol {}, in which a session's grants can't change", self.opened.version),
+            format!(
+                "the gateway that runs speaks protocol {}, in which a session's grants can't change",
+                self.opened.version
+            ),
             "install this version's gateway; or grant it to the project, rcc allow --project, and start the session again",
         ))
     }

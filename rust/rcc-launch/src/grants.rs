@@ -99,7 +99,10 @@ impl Remembered {
         toml::from_str(&text).map_err(|e| {
             let line = e.span().map_or(0, |s| text.get(..s.start).unwrap_or("").lines().count().max(1));
             let what = e.message().lines().next().unwrap_or("not valid TOML");
-            self.problem(format!("line {line}: {what}"), &format!("correct it, or move it away: mv '{0}' '{0}.old'", self.path.display()))
+            self.problem(
+                format!("line {line}: {what}"),
+                &format!("correct it, or move it away: mv '{0}' '{0}.old'", self.path.display()),
+            )
         })
     }
 
@@ -111,7 +114,8 @@ impl Remembered {
         let facts = fs::symlink_metadata(folder)?;
         let expected = fs::canonicalize(above)?.join(folder.file_name().unwrap_or_default());
         if fs::canonicalize(folder)? != expected || facts.uid() != self.uid || facts.mode() & 0o022 != 0 {
-            let what = format!("{} is not a folder of yours that you alone can write, but a link perhaps", folder.display());
+            let what =
+                format!("{} is not a folder of yours that you alone can write, but a link perhaps", folder.display());
             return Err(io::Error::other(what));
         }
         Ok(())
@@ -132,7 +136,10 @@ impl Remembered {
 
     fn look(&self) -> String {
         let folder = self.path.parent().unwrap_or(Path::new("/")).display();
-        format!("look at it: ls -ld '{folder}' '{}'\nif it is only that your group can write it: chmod go-w '{folder}'", self.path.display())
+        format!(
+            "look at it: ls -ld '{folder}' '{}'\nif it is only that your group can write it: chmod go-w '{folder}'",
+            self.path.display()
+        )
     }
 
     fn problem(&self, what: impl Into<String>, remedy: &str) -> Problem {
@@ -170,7 +177,11 @@ mod tests {
         assert_eq!(r.grants(a).unwrap().texts(), ["x.example.org:443", "!z.example.org"]);
         assert_eq!(r.grants(b).unwrap().texts(), ["y.example.org:22"]);
         assert!(r.change(b, |_| Err(r.problem("no", "no"))).is_err());
-        r.change(a, |g| { *g = Grants::default(); Ok(()) }).unwrap();
+        r.change(a, |g| {
+            *g = Grants::default();
+            Ok(())
+        })
+        .unwrap();
         let text = fs::read_to_string(&r.path).unwrap();
         assert!(!text.contains("/p ") && text.contains("/home/a/q"), "{text}");
         let mode = fs::metadata(&r.path).unwrap().mode();
@@ -192,7 +203,9 @@ mod tests {
             assert_eq!(r.change(project, allow("y.example.org")).unwrap_err().code, Code::GRANTS_FILE, "{why}");
             assert_eq!(fs::read(&r.path).ok(), before, "{why}");
         };
-        for text in ["projects = 1", "[projects]\n\"/p\" = [\"*\"]", "[projcts]", "\u{0}", "[projects]\n\"/p\" = [\"!\"]"] {
+        for text in
+            ["projects = 1", "[projects]\n\"/p\" = [\"*\"]", "[projcts]", "\u{0}", "[projects]\n\"/p\" = [\"!\"]"]
+        {
             fs::write(&r.path, text).unwrap();
             refused(text);
         }

@@ -422,11 +422,7 @@ impl Drop for Live {
 }
 
 impl Live {
-    fn start(
-        launch: &Launch<'_>,
-        spec: &ContainerSpec,
-        ends: Ends,
-    ) -> Result<Self, Problem> {
+    fn start(launch: &Launch<'_>, spec: &ContainerSpec, ends: Ends) -> Result<Self, Problem> {
         let mut command = podman::run(spec, launch.machine);
         let mask = ends.signals.before;
         // SAFETY: sigprocmask is async-signal-safe, and nothing else is done between fork and exec.

@@ -458,6 +458,10 @@ mod tests {
         }
         let file = ["--append-system-prompt-file", "f", "-p", "x"];
         assert_eq!(told(&file), file);
-        assert_eq!(told(&["-p", "--", "--append-system-prompt", "x"]).len(), 6, "words of the prompt are none of its options");
+        assert_eq!(
+            told(&["-p", "--", "--append-system-prompt", "x"]).len(),
+            6,
+            "words of the prompt are none of its options"
+        );
     }
 }

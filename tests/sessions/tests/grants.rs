@@ -169,9 +169,17 @@ fn nobody_inside_can_say_it() {
         ensure!(heard.contains("done"), "{heard}");
         ensure!(ask(&mut live, &fetch)? == "200");
         drop(live);
-        // And what it left in its home and in the project gives the next session nothing.
+        // And what it left in its home gives the next session nothing, nor does what the project asks for.
         let output = rig.inside(&format!("{fetch}; true"))?;
         ensure!(succeeds(&output)? == "000\n");
+        user(&rig, "printf 'allow = [\"denied.example:80\"]\\n' > rcc.toml")?;
+        let output = rig.inside(&format!("{fetch}; true"))?;
+        ensure!(succeeds(&output)? == "000\n");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let command = said.split("if you want it to have them: ").nth(1).and_then(|t| t.lines().next());
+        user(&rig, &command.context(said.clone())?)?;
+        let output = rig.inside(&format!("{fetch}; true"))?;
+        ensure!(succeeds(&output)? == "200\n");
         Ok(())
     });
 }
@@ -267,8 +275,7 @@ fn the_agent_is_told_and_the_persons_own_words_stay() {
         let rig = Rig::start(world, &[], "")?;
         std::fs::write(&world.at.model_script, r#"[{"text":"done"}]"#)?;
         let before = world.exchanges()?.len();
-        let output =
-            rig.rcc(["claude", "-p", "hello", "--append-system-prompt", "the person's own words"]).output()?;
+        let output = rig.rcc(["claude", "-p", "hello", "--append-system-prompt", "the person's own words"]).output()?;
         succeeds(&output)?;
         let exchanges = world.exchanges()?;
         let ends: Vec<&str> =
@@ -326,7 +333,7 @@ fn at_a_terminal_the_end_is_two_lines() {
         let mut pty = Pty::start(&rig, 24, 200)?;
         pty.run(&rig, &format!("{FETCH}allowed.example/bytes/50000; {FETCH}denied.example/; exit 0"))?;
         let end = pty.prompt(0)?;
-        let lines: Vec<&str> = end.lines().filter(|l| l.starts_with("rcc: ") && !l.contains("RCC-305")).collect();
+        let lines: Vec<&str> = end.lines().filter(|l| l.contains("rcc: ") && !l.contains("RCC-305")).collect();
         ensure!(lines.len() == 2, "{end}");
         ensure!(lines[0].contains("rcc: reached allowed.example (50."), "{end}");
         ensure!(lines[1].contains("rcc: denied denied.example; to allow one: rcc allow denied.example"), "{end}");

@@ -94,9 +94,7 @@ pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
     session.count(up.get(), down.get());
     let (host, port) = (to.text(), to.port);
     match &ended {
-        Err(
-            End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Cut | End::Dial(Failed::Forbidden(_)),
-        ) => {
+        Err(End::Denied(_) | End::Tls(_) | End::Http(_) | End::Slow | End::Cut | End::Dial(Failed::Forbidden(_))) => {
             let reason = ended.as_ref().map_or_else(ToString::to_string, |()| String::new());
             session.report.borrow_mut().denied(&host, Some(port), &plain(&reason));
             session.log.deny(&json!({"event": "deny", "conn": number, "name": plain(&host), "port": port, "rule": rule, "reason": plain(&reason),

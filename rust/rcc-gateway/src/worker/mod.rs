@@ -48,9 +48,7 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     let log = Log::new(log);
     let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, &log));
     match outcome {
-        Ok((session, sockets, acceptors, agreed)) => {
-            run(&launcher, &Rc::new(session), sockets, &acceptors, agreed)
-        }
+        Ok((session, sockets, acceptors, agreed)) => run(&launcher, &Rc::new(session), sockets, &acceptors, agreed),
         Err(problem) => {
             log.session(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
             tell(&launcher, &FromGateway::Refused { problem });
@@ -116,9 +114,8 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
             credential_endpoints: session.credential_endpoints(),
         }),
     );
-    let fds = match handover::receive(launcher, Instant::now() + STEP)? {
-        (ToGateway::Listen, fds) => fds,
-        _ => return Err(handover::protocol("what follows `open` is `listen`")),
+    let (ToGateway::Listen, fds) = handover::receive(launcher, Instant::now() + STEP)? else {
+        return Err(handover::protocol("what follows `open` is `listen`"));
     };
     let sockets = handover::check(fds, prepared.own_namespace)?;
     Ok((session, sockets, prepared.acceptors, agreed))

@@ -36,8 +36,7 @@ fn works(session: &Session, name: &str) -> TcpStream {
     c
 }
 
-const GRANTABLE: &str =
-    "allow = [\"allowed.example.org:9000\"]\nmay_allow = [\"*.example.org:9000,80\", \"11.9.0.0/16:9000\"]\ndeny = [\"never.example.org\"]\nusers = [\"alice\"]\n";
+const GRANTABLE: &str = "allow = [\"allowed.example.org:9000\"]\nmay_allow = [\"*.example.org:9000,80\", \"11.9.0.0/16:9000\"]\ndeny = [\"never.example.org\"]\nusers = [\"alice\"]\n";
 
 fn world(policy: &str) -> World {
     let world = World::new(policy);
@@ -263,7 +262,10 @@ fn a_summary_tells_what_was_reached_and_denied() {
         world.log_with(&["\"close\"", "allowed.example.org"]);
         let told = summary(&session);
         assert_eq!(told.reached.len(), 1);
-        assert_eq!((told.reached[0].host.as_str(), told.reached[0].up, told.reached[0].down), ("allowed.example.org", 4, 4));
+        assert_eq!(
+            (told.reached[0].host.as_str(), told.reached[0].up, told.reached[0].down),
+            ("allowed.example.org", 4, 4)
+        );
         assert_eq!(told.denied.len(), 1);
         assert_eq!(told.denied[0].host, "granted.example.org");
         // Port 443 is not the person's to give here.
@@ -364,7 +366,9 @@ fn a_reader_of_the_log_is_confined_and_there_are_few() {
         let world = world(GRANTABLE);
         let supervisor = world.gateway.id();
         let mut all: Vec<OwnedFd> = (0..4).map(|_| reader(ALICE)).collect();
-        all.iter().for_each(|r| drop(past(r)));
+        for r in &all {
+            past(r);
+        }
         let readers = crate::launcher::workers(supervisor);
         assert_eq!(readers.len(), 4);
         let status = std::fs::read_to_string(format!("/proc/{}/status", readers[0])).unwrap();

@@ -74,7 +74,9 @@ fn short(value: &Value, denied: bool) -> String {
         port if port.is_empty() => text("name"),
         port => format!("{}:{port}", text("name")),
     };
-    let bytes = || format!("{} up, {} down", crate::ending::size(number("bytes_up")), crate::ending::size(number("bytes_down")));
+    let bytes = || {
+        format!("{} up, {} down", crate::ending::size(number("bytes_up")), crate::ending::size(number("bytes_down")))
+    };
     let event = text("event");
     let what = match event.as_str() {
         "deny" if host.is_empty() && number("more") > 0 => format!("{} more", number("more")),
@@ -115,10 +117,7 @@ mod tests {
 
     #[test]
     fn a_line_is_short_and_can_not_drive_the_terminal() {
-        assert_eq!(
-            shown(DENY, &args()).unwrap(),
-            "2026-11-24 12:00:00 012345 DENIED   a.example:443  no \\u{1b}[2J"
-        );
+        assert_eq!(shown(DENY, &args()).unwrap(), "2026-11-24 12:00:00 012345 DENIED   a.example:443  no \\u{1b}[2J");
         assert_eq!(
             shown(OPEN, &args()).unwrap(),
             "2026-11-24 12:00:00 012345 connect  b.example:443  by *.example:443, at 11.1.1.1"
