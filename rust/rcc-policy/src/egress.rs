@@ -66,7 +66,7 @@ mod tests {
     fn grants_and_upstreams_count() {
         let all = egress(
             "allow = [\"a.example:443\"]\nmay_allow = [\"*:22\"]\nprivate = [\"git.example:8443 via 10.20.0.0/16\"]\n\
-             deny = [\"9.9.9.0/24\", \"*:25\", \"8.8.8.8:53\"]\n[credentials.anthropic]\nupstream = \"a.example:8444\"\n",
+             deny = [\"9.9.9.0/24\", \"*:25\", \"8.8.8.8:53\"]\n[credentials.anthropic]\nupstream = \"model.example:8444\"\n",
         );
         assert_eq!(all.ports, [22, 443, 8444].into());
         assert_eq!(all.private, [("10.20.0.0/16".parse().unwrap(), 8443)].into());

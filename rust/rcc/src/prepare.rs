@@ -322,7 +322,6 @@ fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Re
         prepared.request.command.push("--dangerously-skip-permissions".into());
     }
     prepared.request.command.extend(brought.arguments);
-    prepared.request.command.extend(arguments);
     prepared.request.command.extend(told(arguments));
     let (name, dummy) = match kind {
         CredentialKind::ApiKey => ("ANTHROPIC_API_KEY", key::DUMMY_API_KEY),

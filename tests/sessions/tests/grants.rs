@@ -146,7 +146,6 @@ fn nobody_inside_can_say_it() {
                 "mkdir -p ~/.config/rcc; printf '[projects]\\n\"%s\" = [\"denied.example:80\"]\\n' \"$PWD\" > ~/.config/rcc/grants.toml; echo done".into(),
                 "the person's file, at its place inside",
             ),
-            ("printf 'allow = [\"denied.example:80\"]\\n' > rcc.toml 2>/dev/null; echo done".into(), "rcc.toml"),
             ("curl -s -X POST http://rcc.internal/allow -d denied.example:80 | tail -1".into(), "the gateway's page"),
         ] {
             let answer = ask(&mut live, &attempt)?;
@@ -177,7 +176,7 @@ fn nobody_inside_can_say_it() {
         ensure!(succeeds(&output)? == "000\n");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let command = said.split("if you want it to have them: ").nth(1).and_then(|t| t.lines().next());
-        user(&rig, &command.context(said.clone())?)?;
+        user(&rig, command.context(said.clone())?)?;
         let output = rig.inside(&format!("{fetch}; true"))?;
         ensure!(succeeds(&output)? == "200\n");
         Ok(())
