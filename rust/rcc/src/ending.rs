@@ -12,7 +12,9 @@ const LETTERS: usize = 60;
 /// Says it, unless nobody is there to read it.
 pub fn say(summary: &Summary) {
     if stderr().is_terminal() {
-        lines(summary).iter().for_each(|line| eprintln!("rcc: {line}"));
+        for line in lines(summary) {
+            eprintln!("rcc: {line}");
+        }
     }
 }
 

@@ -60,8 +60,8 @@ fn main() -> ExitCode {
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
         Command::Toolchain(args) => commands::toolchain::run(&args),
-        Command::Allow(args) => commands::allow::run(args),
-        Command::Deny(args) => commands::deny::run(args),
+        Command::Allow(args) => commands::allow::run(&args),
+        Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
     };
     match done {

@@ -8,7 +8,7 @@ use rcc_launch::folder::{self, Running};
 use rcc_launch::grants::Remembered;
 use rcc_launch::machine::Machine;
 use rcc_launch::project::Project;
-use rcc_policy::{Endpoint, Grants, Host};
+use rcc_policy::{Endpoint, Grants, Host, Policy};
 use rcc_proto::ToSession;
 use rcc_report::{Code, Problem, escaped};
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Scope {
     project: bool,
 }
 
-pub fn run(args: AllowArgs) -> Done {
+pub fn run(args: &AllowArgs) -> Done {
     let endpoints = named(&args.hosts, Grants::named)?;
     for endpoint in &endpoints {
         if let Host::Name(name) | Host::Below(name) = &endpoint.host
@@ -74,48 +74,27 @@ pub fn texts(endpoints: &[Endpoint]) -> Vec<String> {
 /// Does what the person wants to the sessions that run here, and remembers it where that is asked for. What root's
 /// policy forbids changes nothing anywhere.
 pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
-    let one = |problem| vec![problem];
     let machine = Machine::probe().map_err(one)?;
     let project = Project::find(None, &machine.person).map_err(one)?;
     let running = here(&machine, &project);
-    let (policy, remembered) = (prepare::policy()?, Remembered::of(&machine.person));
-    if !scope.project {
+    let policy = prepare::policy()?;
+    if scope.project {
+        remember(&Remembered::of(&machine.person), &policy, &project, wish)?;
+    } else {
         // A wish that no session can fulfil is said in one voice, before any is asked.
-        let mut alone = Grants::default();
         if matches!(wish, ToSession::Allow { .. }) {
+            let mut alone = Grants::default();
             control::apply(&mut alone, wish).map_err(one)?;
             policy.resolve(&alone.texts())?;
         }
         if running.is_empty() {
             return Err(one(no_session(&project, wish)));
         }
-    } else {
-        let mut capped = Ok(());
-        let changed = remembered.change(&project, |grants| {
-            control::apply(grants, wish)?;
-            let (_, mut problems) = policy.capped(grants);
-            let asked = match wish {
-                ToSession::Allow { endpoints } => endpoints.as_slice(),
-                _ => &[],
-            };
-            // What was remembered before and is no longer grantable is said at a start, not here.
-            problems.retain(|p| asked.contains(&p.subject));
-            match problems.first() {
-                Some(first) => {
-                    let first = first.clone();
-                    capped = Err(problems);
-                    Err(first)
-                }
-                None => Ok(()),
-            }
-        });
-        capped?;
-        changed.map_err(one)?;
     }
-    let (mut problems, mut sessions, mut cut) = (Vec::new(), 0, 0);
+    let (mut problems, mut cuts) = (Vec::new(), Vec::new());
     for session in &running {
         match control::ask(&session.places.control(), wish) {
-            Ok(n) => (sessions, cut) = (sessions + 1, cut + n),
+            Ok(cut) => cuts.push(cut),
             // The file has its own record of denials; a session without this one needs nothing.
             Err(p)
                 if scope.project
@@ -127,17 +106,9 @@ pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
             }
         }
     }
-    if sessions > 0 || scope.project {
-        let mut facts = Vec::new();
-        match sessions {
-            0 => {}
-            1 => facts.push("1 running session".to_owned()),
-            n => facts.push(format!("{n} running sessions")),
-        }
-        if scope.project {
-            facts.push("every later one".to_owned());
-        }
-        let cut = match cut {
+    let facts = facts(cuts.len(), scope.project);
+    if !facts.is_empty() {
+        let cut = match cuts.iter().sum::<u32>() {
             0 => String::new(),
             1 => "; 1 connection was cut".to_owned(),
             n => format!("; {n} connections were cut"),
@@ -146,6 +117,37 @@ pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
         eprintln!("rcc: {done} in {place}: for {}{cut}", facts.join(" and "));
     }
     if problems.is_empty() { Ok(0) } else { Err(problems) }
+}
+
+fn one(problem: Problem) -> Vec<Problem> {
+    vec![problem]
+}
+
+/// For whom it holds now.
+fn facts(sessions: usize, later: bool) -> Vec<String> {
+    let running = match sessions {
+        0 => None,
+        1 => Some("1 running session".to_owned()),
+        n => Some(format!("{n} running sessions")),
+    };
+    running.into_iter().chain(later.then(|| "every later one".to_owned())).collect()
+}
+
+/// Writes the wish into the person's file, unless root's policy forbids it.
+fn remember(file: &Remembered, policy: &Policy, project: &Path, wish: &ToSession) -> Result<(), Vec<Problem>> {
+    let asked = match wish {
+        ToSession::Allow { endpoints } => endpoints.as_slice(),
+        ToSession::Deny { .. } | ToSession::Undeny { .. } => &[],
+    };
+    let mut forbidden = Vec::new();
+    let written = file.change(project, |grants| {
+        control::apply(grants, wish)?;
+        // What was remembered before and is no longer grantable is said at a start, not here.
+        let (_, problems) = policy.capped(grants);
+        forbidden = problems.into_iter().filter(|p| asked.contains(&p.subject)).collect();
+        forbidden.first().cloned().map_or(Ok(()), Err)
+    });
+    if forbidden.is_empty() { written.map_err(one) } else { Err(forbidden) }
 }
 
 /// The sessions whose project this folder is, or is part of.

@@ -22,7 +22,7 @@ pub struct DenyArgs {
     scope: Scope,
 }
 
-pub fn run(args: DenyArgs) -> Done {
+pub fn run(args: &DenyArgs) -> Done {
     let endpoints = texts(&named(&args.hosts, Grants::named_to_deny)?);
     let list = endpoints.join(", ");
     if args.undo {
