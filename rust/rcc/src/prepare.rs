@@ -318,9 +318,9 @@ fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Re
         prepared.agent_version = Some(agent.version);
     }
     prepared.request.command.push(program.into());
-    if !ask {
-        prepared.request.command.push("--dangerously-skip-permissions".into());
-    }
+    // Its default is to let another model answer most of its questions. Its last argument of this name counts.
+    let questions = if ask { "--permission-mode=manual" } else { "--dangerously-skip-permissions" };
+    prepared.request.command.push(questions.into());
     prepared.request.command.extend(brought.arguments);
     prepared.request.command.extend(told(arguments));
     let (name, dummy) = match kind {

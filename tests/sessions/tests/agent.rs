@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{Rig, make_folder, shown};
-use rcc_sessions::{REFUSED, SETUP, inside, refused, root, succeeds, user};
+use rcc_sessions::{Pty, REFUSED, SETUP, inside, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A file of the user's.
 fn write(rig: &Rig<'_>, path: &str, text: &str) -> Result<PathBuf> {
@@ -67,6 +68,28 @@ fn its_own_questions_are_left_on_by_ask() {
         ensure!(!made.exists(), "it did not ask");
         succeeds(&rig.rcc(["claude", "-p", "go on"]).output()?)?;
         ensure!(made.exists(), "it asked");
+        fs::remove_file(&made)?;
+        // With one, the person answers; nothing else is asked.
+        let mut pty = Pty::start(&rig, 40, 120)?;
+        pty.command("rcc claude --ask")?;
+        pty.until("manual mode on")?;
+        pty.keys("go")?;
+        pty.until("go")?;
+        pty.keys("\r")?;
+        pty.until("proceed?")?;
+        ensure!(!made.exists(), "it did not wait for the answer");
+        pty.until("No")?;
+        // It is deaf to keys that were pressed before one could have read the question.
+        for _ in 0..20 {
+            pty.within(Duration::from_secs(1))?;
+            if made.exists() {
+                break;
+            }
+            pty.keys("1")?;
+        }
+        ensure!(made.exists(), "it did not heed the answer: {}", pty.screen());
+        pty.keys("\x03\x03")?;
+        pty.prompt(0)?;
         Ok(())
     });
 }

@@ -222,17 +222,20 @@ fn no_project_holds_the_key() {
 fn a_refused_key_is_answered_by_the_api_itself() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
-        // Of the right form, and unknown to the API: as an expired or revoked one is.
-        let last = if world.at.model_keys.api_key.ends_with('A') { "B" } else { "A" };
-        let wrong = world.at.model_keys.api_key[..world.at.model_keys.api_key.len() - 1].to_owned() + last;
-        succeeds(&login(&rig, &wrong)?)?;
-        let output = rcc(&rig, &["claude", "-p", "hello"]).output()?;
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(!output.status.success() && said.contains("Invalid API key"), "{}", shown(&output));
-        let refusals =
-            world.exchanges()?.iter().filter(|e| e.status == 401 && e.path.starts_with("/v1/messages")).count();
-        ensure!(refusals > 0, "the API was not asked");
-        says_nothing_of(&wrong, &output)?;
+        let keys = &world.at.model_keys;
+        // Of the right form, and unknown to the API: as expired or revoked ones are.
+        for (key, answer) in [(&keys.api_key, "Invalid API key"), (&keys.oauth_token, "Please run /login")] {
+            let wrong = key[..key.len() - 1].to_owned() + if key.ends_with('A') { "B" } else { "A" };
+            succeeds(&login(&rig, &wrong)?)?;
+            let before = world.exchanges()?.len();
+            let output = rcc(&rig, &["claude", "-p", "hello"]).output()?;
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            ensure!(!output.status.success() && said.contains(answer), "{}", shown(&output));
+            let refused = |e: &rcc_world::model::Exchange| e.status == 401 && e.path.starts_with("/v1/messages");
+            ensure!(world.exchanges()?[before..].iter().any(refused), "the API was not asked");
+            says_nothing_of(&wrong, &output)?;
+        }
         Ok(())
     });
 }
@@ -268,10 +271,15 @@ fn the_agent_begins_in_a_new_project_without_a_question() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let keys = &world.at.model_keys;
+        let servers = json!({ "mcpServers": { "x": { "command": "/bin/cat" } } });
         for (key, place) in [(&keys.api_key, "one"), (&keys.oauth_token, "two/below"), (&keys.api_key, "two")] {
             succeeds(&login(&rig, key)?)?;
             let folder = new_project(&rig, place)?;
-            user(&rig, "git init -q ~/two 2>/dev/null || :")?;
+            // What the project itself brings is no reason to ask, either: it runs inside.
+            user(
+                &rig,
+                &format!("git init -q ~/two 2>/dev/null || :; echo '{servers}' >{}/.mcp.json", folder.display()),
+            )?;
             let answer = world.token();
             model_says(&rig, &answer)?;
             let mut pty = Pty::start(&rig, 40, 120)?;

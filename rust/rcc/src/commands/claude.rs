@@ -14,7 +14,8 @@ use std::path::PathBuf;
 pub struct ClaudeArgs {
     #[command(flatten)]
     place: Place,
-    /// Leave the agent's own permission questions on.
+    /// Leave the agent's own permission questions on: it asks before it acts. Its own --permission-mode chooses another
+    /// way of asking.
     #[arg(long)]
     ask: bool,
     /// A file with the API key or the subscription's token, readable by you alone. Otherwise `ANTHROPIC_API_KEY`,

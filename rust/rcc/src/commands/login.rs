@@ -7,7 +7,9 @@ use rcc_launch::key::{self, stored};
 use rcc_launch::{machine, terminal};
 use rcc_report::{Code, Problem};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use zeroize::Zeroizing;
 
 /// Keep an API key or a subscription's token, once for all projects.
@@ -62,7 +64,9 @@ fn entered() -> Result<(&'static str, Option<Zeroizing<String>>), Problem> {
     }
     let room = usize::try_from(key::LONGEST).unwrap_or_default() + 1;
     let mut text = Zeroizing::new(String::with_capacity(room));
-    io::stdin().take(key::LONGEST).read_to_string(&mut text).map_err(failed)?;
+    // Not by way of the library's own buffer, which nobody wipes.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?);
+    input.take(key::LONGEST).read_to_string(&mut text).map_err(failed)?;
     Ok(("standard input", Some(text)))
 }
 
