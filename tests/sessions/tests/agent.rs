@@ -194,7 +194,7 @@ fn publish(rig: &Rig<'_>, version: &str) -> Result<String> {
     let files = &rig.world.at.files;
     let hash = root(&format!(
         "cd $(mktemp -d); mkdir package; echo '{{\"name\":\"{name}\",\"version\":\"{version}\"}}' >package/package.json
-        printf '#!/bin/sh\\necho version {version}; case \"$*\" in *fail*) exit 3;; esac\\n' >package/claude; chmod 755 package/claude
+        printf '#!/bin/sh\\necho version {version}; for last; do :; done; test \"$last\" != fail || exit 3\\n' >package/claude; chmod 755 package/claude
         tar -czf {0}/{version}.tgz package/package.json package/claude; openssl dgst -sha512 -binary {0}/{version}.tgz | base64 -w0",
         files.display()
     ))?;
