@@ -26,6 +26,7 @@ pub mod podman;
 pub mod process;
 pub mod project;
 pub mod protect;
+pub mod registries;
 pub mod rootfs;
 pub mod seccomp;
 pub mod session;

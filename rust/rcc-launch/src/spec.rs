@@ -42,6 +42,8 @@ pub struct Request {
     pub path: Vec<PathBuf>,
     /// Copies of what is the person's own, mounted read-only.
     pub brought: Vec<Copy>,
+    /// Files of the root with their text, read-only inside.
+    pub files: Vec<(PathBuf, String)>,
 }
 
 /// The session's own folder and the places in it.
@@ -239,6 +241,8 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     mounts.extend(inputs.request.brought.iter().map(|copy| read_only(&brought.join(copy.name), copy.target.clone())));
     mounts.push(Mount { source: inputs.project.to_owned(), target: inputs.project.to_owned(), writable: true });
     let mut skeleton = inputs.root.skeleton.clone();
+    let files = inputs.request.files.iter();
+    skeleton.extend(files.map(|(path, text)| Entry::File { path: path.clone(), text: text.clone() }));
     skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });
     skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(git_front::NAME), to: "../init".into() });
     for mount in &mounts {

@@ -21,6 +21,7 @@
 //! | `name`, `*.name`, `192.0.2.0/24` | `deny` | on every port |
 //! | `…:port/tls`, `/http`, `/raw` | not in `deny` | what the first bytes must be, see [`Check`] |
 //! | `@set` | all but `private` | a named set, see [`SETS`] |
+//! | `@npm`, `@pypi`, `@cargo`, `@go` | `allow` | the person's own package registries, see [`Registry`] |
 //! | `name:443 via 10.20.0.0/16` | `private` | the name, whose addresses must then lie in that range |
 
 #![cfg_attr(
@@ -55,5 +56,5 @@ pub use name::{BadName, HostName};
 pub use policy::{Policy, User, parse};
 pub use project::{ProjectRequest, parse_project};
 pub use resolve::{CredentialEndpoint, Resolved};
-pub use sets::SETS;
+pub use sets::{Registry, SETS};
 pub use way_out::{ProxyHost, Resolver, Resolvers, Tls, UpstreamProxy};

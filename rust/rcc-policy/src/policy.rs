@@ -4,7 +4,7 @@ use crate::document::{Item, Reader, nearest, shortened};
 use crate::endpoint::{BadEndpoint, Endpoint, Host, Place, Private, parse_entry, parse_private};
 use crate::limits::{self, Limits, Protect};
 use crate::resolve::CredentialEndpoint;
-use crate::sets::{self, SETS};
+use crate::sets::{self, Registry, SETS};
 use crate::way_out::{self, Resolvers, UpstreamProxy};
 use ipnet::IpNet;
 use rcc_report::{Code, Problem};
@@ -44,6 +44,7 @@ impl Serialize for User {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) allow: Vec<Endpoint>,
+    pub(crate) registries: Vec<Registry>,
     pub(crate) may_allow: Vec<Endpoint>,
     pub(crate) deny: Vec<Endpoint>,
     pub(crate) private: Vec<Private>,
@@ -79,7 +80,8 @@ pub fn parse(text: &str, origin: &str) -> Result<Policy, Vec<Problem>> {
     let reader = &mut reader;
     let table = reader.table();
     reader.known(&table, "", KEYS);
-    let allow = endpoints(reader, &table, "allow", Place::Allow);
+    let mut registries = Vec::new();
+    let allow = read_endpoints(reader, &table, "allow", Place::Allow, Some(&mut registries));
     let may_allow = read_may_allow(reader, &table);
     let deny = endpoints(reader, &table, "deny", Place::Deny);
     let private = read_private(reader, &table);
@@ -99,6 +101,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Policy, Vec<Problem>> {
     let credentials = credentials.into_iter().map(|(c, _)| c).collect();
     let policy = Policy {
         allow: sorted(plain(allow)),
+        registries: sorted(registries),
         may_allow: sorted(plain(may_allow)),
         deny: sorted(plain(deny)),
         private: sorted(private),
@@ -126,8 +129,23 @@ fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
 
 /// The endpoints of a list, sets expanded, each with where it stands.
 pub(crate) fn endpoints(reader: &mut Reader<'_>, table: &DeTable<'_>, key: &str, place: Place) -> Vec<Item<Endpoint>> {
+    read_endpoints(reader, table, key, place, None)
+}
+
+/// The same; the sets of package registries go where they are wanted, and are no sets elsewhere.
+fn read_endpoints(
+    reader: &mut Reader<'_>,
+    table: &DeTable<'_>,
+    key: &str,
+    place: Place,
+    mut registries: Option<&mut Vec<Registry>>,
+) -> Vec<Item<Endpoint>> {
     let mut all = Vec::new();
     for (text, span) in reader.strings(table, key, "[\"git.example.org:443\"]") {
+        if let (Some(registry), Some(registries)) = (Registry::named(&text), registries.as_deref_mut()) {
+            registries.push(registry);
+            continue;
+        }
         match entry(&text, place) {
             Ok(endpoints) => all.extend(endpoints.into_iter().map(|e| (e, span.clone()))),
             Err(e) => {
@@ -144,7 +162,13 @@ pub(crate) fn entry(text: &str, place: Place) -> Result<Vec<Endpoint>, BadEndpoi
     if !text.starts_with('@') {
         return parse_entry(text, place);
     }
-    let names: Vec<&str> = SETS.iter().map(|(name, _, _)| *name).collect();
+    let registries = Registry::ALL.map(Registry::set);
+    let names: Vec<&str> = SETS.iter().map(|(name, _, _)| *name).chain(registries).collect();
+    if let Some(registry) = Registry::named(text) {
+        let what = "this set follows each person's own configuration, and has no hosts of its own";
+        let remedy = format!("write `{}` into `allow` of the policy, or name hosts here", registry.set());
+        return Err(BadEndpoint::new(what, remedy));
+    }
     let Some(entries) = sets::expand(text) else {
         let remedy = match nearest(text, &names) {
             Some(near) => format!("did you mean `{near}`?"),

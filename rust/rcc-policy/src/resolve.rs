@@ -7,6 +7,7 @@ use crate::grants::Grants;
 use crate::limits::{Limits, Protect, Unenforceable};
 use crate::name::HostName;
 use crate::policy::{Policy, User};
+use crate::sets::Registry;
 use crate::way_out::{Resolvers, UpstreamProxy};
 use ipnet::IpNet;
 use rcc_report::Problem;
@@ -19,6 +20,8 @@ use std::fmt;
 pub struct Resolved {
     /// What is allowed: the policy's, and the grants.
     pub allow: Vec<Endpoint>,
+    /// Package registries whose hosts the launcher asks for, as the person's own configuration has them.
+    pub registries: Vec<Registry>,
     /// What is denied, whatever else is said.
     pub deny: Vec<Endpoint>,
     /// What the person denies this project beyond that: no addresses.
@@ -121,6 +124,7 @@ impl Policy {
         for (key, endpoints) in [("allow", &self.allow), ("may_allow", &self.may_allow), ("deny", &self.deny)] {
             canonical_list(endpoints.iter().map(normal), |v| line(key, v));
         }
+        canonical_list(self.registries.iter().map(|r| r.set().to_owned()), |v| line("registries", v));
         let private = self.private.iter().map(|p| format!("{} via {}", normal(&p.endpoint), p.via));
         canonical_list(private, |v| line("private", v));
         canonical_list(self.users.iter().map(ToString::to_string), |v| line("users", v));
@@ -188,6 +192,7 @@ impl Policy {
         allow.dedup();
         Ok(Resolved {
             allow,
+            registries: self.registries.clone(),
             deny: self.deny.clone(),
             person_denies: capped.denied().to_vec(),
             private: self.private.clone(),

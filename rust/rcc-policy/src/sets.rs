@@ -1,4 +1,6 @@
-//! The named sets: few, and none with a package registry (those follow the person's own configuration).
+//! The named sets: few, and none with a package registry (those follow the person's own configuration: [`Registry`]).
+
+use serde::Serialize;
 
 /// A set's name, its endpoints, and what it is for.
 pub const SETS: &[(&str, &[&str], &str)] = &[
@@ -30,6 +32,41 @@ pub const SETS: &[(&str, &[&str], &str)] = &[
     ("@codeberg", &["codeberg.org:22,443"], "git of Codeberg. Anyone can push to a repository of their own there."),
     ("@git", &["@github", "@gitlab", "@codeberg"], "The three above."),
 ];
+
+/// A kind of package registry. Its set, in the policy's `allow`, stands for no fixed hosts: the launcher reads them from
+/// the configuration of the person's own tools and asks for them as grants, which `may_allow` and `deny` bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registry {
+    /// npm's, for pnpm, yarn and bun as well.
+    Npm,
+    /// pip's and uv's.
+    Pypi,
+    /// Cargo's.
+    Cargo,
+    /// Go's module proxy and checksum database.
+    Go,
+}
+
+impl Registry {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Npm, Self::Pypi, Self::Cargo, Self::Go];
+
+    /// The set's name in `allow`.
+    #[must_use]
+    pub fn set(self) -> &'static str {
+        match self {
+            Self::Npm => "@npm",
+            Self::Pypi => "@pypi",
+            Self::Cargo => "@cargo",
+            Self::Go => "@go",
+        }
+    }
+
+    pub(crate) fn named(set: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|registry| registry.set() == set)
+    }
+}
 
 /// A set's entries with sets in it expanded; `None` if there is no such set.
 pub(crate) fn expand(name: &str) -> Option<Vec<&'static str>> {

@@ -8,10 +8,12 @@ use rcc_launch::inside::{self, Folder, Inside};
 use rcc_launch::machine::{Machine, Person};
 use rcc_launch::project::{Project, nested};
 use rcc_launch::protect;
+use rcc_launch::registries;
 use rcc_launch::spec::{Request, SYSTEM_PATH};
 use rcc_launch::toolchain::needs;
 use rcc_launch::toolchain::table::{TOOLCHAINS, named};
 use rcc_launch::toolchain::{self, Found};
+use rcc_policy::Policy;
 use rcc_report::{Code, Problem, escaped};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -151,6 +153,81 @@ pub fn remember(named: &Folders, project: &Path, person: &Person) -> Result<(), 
         }
         Ok(())
     })
+}
+
+/// The package registries that the policy lets follow the person's own configuration, and the grants that this asks for:
+/// those that `may_allow` covers and `deny` does not forbid. The others are said, and not asked for.
+pub fn registries(policy: &Policy, person: &Person) -> Result<(Vec<registries::Found>, Vec<String>), Vec<Problem>> {
+    let wanted = policy.resolve(&[])?.registries;
+    let mut grants = Vec::new();
+    let mut all = Vec::new();
+    for (registry, found) in registries::read(&wanted, person) {
+        for warning in &found.warnings {
+            eprintln!("rcc: warning: {warning}");
+        }
+        for endpoint in &found.endpoints {
+            match policy.resolve(std::slice::from_ref(endpoint)) {
+                Ok(_) => grants.push(endpoint.clone()),
+                Err(problems) => problems.iter().for_each(|p| {
+                    let subject = format!("{} ({})", p.subject, registry.set());
+                    let warning = Problem::new(Code::REGISTRY_UNKNOWN, subject, p.what.clone(), p.remedy.clone());
+                    eprintln!("rcc: warning: {warning}");
+                }),
+            }
+        }
+        all.push(found);
+    }
+    Ok((all, grants))
+}
+
+/// The machine's certificates, by distribution family.
+const CERTIFICATES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// How node-gyp is told where Node's headers are. npm warns of the older name since node-gyp has the newer one.
+fn node_gyp_variable(prefix: &Path) -> &'static str {
+    let package = prefix.join("lib/node_modules/npm/node_modules/node-gyp/package.json");
+    let text = fs::read_to_string(package).unwrap_or_default();
+    let package: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let major = package["version"].as_str().and_then(|v| v.split('.').next()?.parse::<u32>().ok());
+    if major.is_some_and(|major| major >= 12) { "npm_package_config_node_gyp_nodedir" } else { "npm_config_nodedir" }
+}
+
+/// What installing needs: the settings of registries, and places of the agent's own for what tools would write into the
+/// read-only toolchains.
+pub fn installing(registries: Vec<registries::Found>, person: &Person, request: &mut Request) {
+    let local = person.home.join(".local").display().to_string();
+    let mut set = |name: &str, value: String| {
+        request.environment.entry(name.to_owned()).or_insert(value);
+    };
+    set("GOBIN", format!("{local}/bin"));
+    set("CARGO_INSTALL_ROOT", local.clone());
+    // Its cache and the project are on two mounts.
+    set("UV_LINK_MODE", "copy".to_owned());
+    let path: Vec<PathBuf> = request.path.iter().cloned().chain(SYSTEM_PATH.iter().map(PathBuf::from)).collect();
+    let node = path.iter().find(|folder| folder.join("node").exists());
+    let nvm = request.path.iter().any(|folder| folder.starts_with(person.home.join(".nvm")));
+    if node.is_some() && !nvm {
+        // nvm refuses to work with it.
+        set("npm_config_prefix", local);
+    }
+    let prefix = node.and_then(|folder| folder.parent()).filter(|p| p.join("include/node/node.h").exists());
+    if let Some(prefix) = prefix {
+        // Otherwise a native module's build fetches Node's headers.
+        set(node_gyp_variable(prefix), prefix.display().to_string());
+    }
+    if !registries.is_empty()
+        && let Some(bundle) = CERTIFICATES.iter().find(|file| Path::new(file).exists())
+    {
+        // Node and pip bring certificates of their own, and would not know a company's.
+        for name in ["NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE"] {
+            set(name, (*bundle).to_owned());
+        }
+    }
+    for found in registries {
+        request.environment.extend(found.variables);
+        request.files.extend(found.files);
+    }
 }
 
 /// Says what the project calls for and would not find, a line each.

@@ -165,7 +165,9 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let machine = Machine::probe().map_err(one)?;
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
-    let grants = remembered(&machine, &policy, &project_path)?;
+    let mut grants = remembered(&machine, &policy, &project_path)?;
+    let (registries, asked) = along::registries(&policy, &machine.person)?;
+    grants.extend(asked);
     let policy = policy.resolve(&grants)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
@@ -186,6 +188,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             added: Vec::new(),
             path: Vec::new(),
             brought: Vec::new(),
+            files: Vec::new(),
         },
         agent_version: None,
         grants,
@@ -199,6 +202,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     };
     along::toolchains(&prepared.inside, &prepared.machine.person, &prepared.project_path, &mut prepared.request)
         .map_err(one)?;
+    along::installing(registries, &prepared.machine.person, &mut prepared.request);
     match what {
         What::Claude { ask, key_file, bring, arguments } => {
             let kind = match purpose {

@@ -92,6 +92,12 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Demo, "python3", "python3"),
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
+    program(Purpose::Test, "go", "golang-go"),
+    program(Purpose::Test, "g++", "g++"),
+    program(Purpose::Test, "make", "make"),
+    program(Purpose::Test, "pip3", "python3-pip"),
+    program(Purpose::Test, "python3-config", "python3-dev"),
+    file(Purpose::Test, "/usr/share/doc/python3-venv", "python3-venv"),
     program(Purpose::Toolchains, "java", "default-jre-headless"),
     // The whole of Perl; `perl` itself is there without.
     program(Purpose::Toolchains, "corelist", "perl"),

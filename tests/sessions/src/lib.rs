@@ -8,11 +8,13 @@ pub mod fake;
 mod processes;
 mod pty;
 mod session;
+mod tools;
 mod traces;
 
 pub use processes::{Process, processes};
 pub use pty::Pty;
 pub use session::{Live, Part, agent, part};
+pub use tools::rustup;
 pub use traces::Traces;
 
 use anyhow::{Context, Result, ensure};

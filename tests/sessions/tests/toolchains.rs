@@ -2,42 +2,11 @@
 //! without what is secret; what would be a hole is refused.
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MsFlags, mount};
-use rcc_rig::{Rig, make_folder, shown};
-use rcc_sessions::{Live, SETUP, Traces, inside, refused, root, succeeds, user};
+use rcc_rig::{Rig, shown};
+use rcc_sessions::{Live, SETUP, Traces, inside, refused, root, rustup, succeeds, user};
 use rcc_world::inside_with;
 use std::fs;
-use std::os::unix::fs::{chown, symlink};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// Gives the user a real rustup: this machine's own toolchain, and rustup's program by all its names.
-fn rustup(rig: &Rig<'_>) -> Result<()> {
-    let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("rustc, by rustup")?;
-    let toolchain = PathBuf::from(succeeds(&output)?.trim());
-    let (name, home) = (toolchain.file_name().context("a toolchain")?, &rig.user.home);
-    let here = home.join(".rustup/toolchains").join(name);
-    make_folder(&here, &rig.user)?;
-    mount(Some(&toolchain), &here, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("the toolchain")?;
-    let settings = format!("version = \"12\"\ndefault_toolchain = \"{}\"\n", name.display());
-    fs::write(home.join(".rustup/settings.toml"), settings)?;
-    let program = Command::new("/bin/sh").args(["-c", "command -v rustup"]).output()?;
-    let program = fs::canonicalize(succeeds(&program)?.trim())?;
-    let bin = home.join(".cargo/bin");
-    make_folder(&bin, &rig.user)?;
-    fs::copy(program, bin.join("rustup"))?;
-    for name in ["cargo", "rustc"] {
-        symlink("rustup", bin.join(name))?;
-    }
-    for (file, text) in
-        [("credentials.toml", "[registry]\ntoken = \"s3cret\"\n"), ("config.toml", "[term]\nquiet = false\n")]
-    {
-        let path = home.join(".cargo").join(file);
-        fs::write(&path, text)?;
-        chown(&path, Some(rig.user.id), Some(rig.user.id))?;
-    }
-    Ok(())
-}
+use std::path::Path;
 
 fn rcc(rig: &Rig<'_>, arguments: &[&str]) -> Result<String> {
     succeeds(&rig.rcc(arguments).output()?)
@@ -278,6 +247,67 @@ fn folders_that_are_refused() {
         said += &refused(with(&["--ro", "~/live/sub"]), "RCC-205")?;
         drop(live);
         insta::assert_snapshot!("refused_folders", said);
+        Ok(())
+    });
+}
+
+/// The person's own configuration of four tools, with mirrors that the world has, and secrets.
+fn registries(rig: &Rig<'_>) -> Result<()> {
+    user(
+        rig,
+        "cd ~; mkdir -p .config/pip .config/go .cargo
+        printf 'registry=https://allowed.example/npm/\\n//allowed.example/npm/:_authToken=s3cret-npm\\n' >.npmrc
+        printf '@corp:registry=https://also-allowed.example/\\n' >>.npmrc
+        printf '[global]\\nindex-url = https://u:s3cret-pip@site-a.cdn.example/simple\\n' >.config/pip/pip.conf
+        printf '[source.crates-io]\\nreplace-with = \"m\"\\n[source.m]\\nregistry = \"sparse+https://site-b.cdn.example/i/\"\\n' >.cargo/config.toml
+        printf '[registries.corp]\\nindex = \"sparse+https://git.example/i/\"\\ntoken = \"s3cret-cargo\"\\n' >>.cargo/config.toml
+        printf 'GOPROXY=https://u:s3cret-go@x.wild.example,direct\\nGOSUMDB=off\\n' >.config/go/env",
+    )
+    .map(drop)
+}
+
+#[test]
+fn registries_follow_the_persons_own_configuration() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["@npm", "@pypi", "@cargo", "@go"], "")?;
+        registries(&rig)?;
+        // The policy lets none be granted: each is said, nothing is reached, and sessions start.
+        let fetch = |host: &str| {
+            format!("curl -sS -o /dev/null --cacert {} https://{host}/ 2>&1 || true", world.at.ca_pem.display())
+        };
+        let policy = rig.usual_policy(&["@npm", "@pypi", "@cargo", "@go"], "");
+        rig.policy(&format!("may_allow = []\n{policy}"))?;
+        let denied = run(&rig, &[], &fetch("allowed.example"))?;
+        let said = String::from_utf8_lossy(&denied.stderr).into_owned();
+        for host in
+            ["allowed.example", "also-allowed.example", "site-a.cdn.example", "site-b.cdn.example", "x.wild.example"]
+        {
+            ensure!(said.contains(&format!("RCC-806: {host}:443 (@")), "{host}: {said}");
+        }
+        ensure!(succeeds(&denied)?.contains("Could not resolve host"), "{}", shown(&denied));
+
+        rig.policy(&policy)?;
+        let script = "for host in allowed also-allowed site-a.cdn site-b.cdn x.wild git denied; do
+                getent hosts $host.example >/dev/null && echo $host; done
+            npm config get registry; npm config get @corp:registry; pip3 config list; go env GOPROXY; go env GOSUMDB
+            cat /.cargo/config.toml; cat /etc/uv/uv.toml
+            ls -d /etc/npmrc /etc/pip.conf /.cargo/config.toml | while read f; do ( echo x >$f ) 2>&1 | grep -c 'ead-only'; done
+            cat /etc/npmrc /etc/pip.conf /.cargo/config.toml; echo == environment; env";
+        let output = run(&rig, &[], script)?;
+        let (inside, said) = (succeeds(&output)?, String::from_utf8_lossy(&output.stderr).into_owned());
+        insta::assert_snapshot!("registries", inside.split("== environment").next().unwrap_or_default());
+        ensure!(!inside.contains("s3cret") && !said.contains("s3cret"), "{}", shown(&output));
+        ensure!(said.contains("~/.npmrc") && said.contains("pip's index-url") && said.contains("GOPROXY"), "{said}");
+        let log = rig.log()?;
+        let grants = |line: &serde_json::Value| line["grants"].as_str().map(str::to_owned).filter(|g| !g.is_empty());
+        let granted = log.iter().rev().find_map(grants).context("no grants in the log")?;
+        ensure!(granted.contains("allowed.example:443") && granted.contains("x.wild.example:443"), "{granted}");
+        // The project has no say: its own .npmrc asks for nothing.
+        user(
+            &rig,
+            "printf 'registry=https://denied.example/\\n' >.npmrc; printf '[global]\\nindex-url=https://denied.example\\n' >pip.conf",
+        )?;
+        assert_eq!(rcc_sessions::inside(&rig, "getent hosts denied.example || echo denied")?, "denied\n");
         Ok(())
     });
 }

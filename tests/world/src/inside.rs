@@ -26,7 +26,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn arguments(self) -> Vec<OsString> {
+    fn arguments(self, flags: &[&str]) -> Vec<OsString> {
         let mut all = vec![OsString::from("run")];
         if let Some(user) = self.user {
             all.extend(["--user".into(), user.into()]);
@@ -36,6 +36,7 @@ impl Setup {
         {
             all.extend(on.then(|| OsString::from(flag)));
         }
+        all.extend(flags.iter().map(OsString::from));
         all.push("--".into());
         all
     }
@@ -56,6 +57,18 @@ pub fn inside<F: FnOnce(&World) -> Result<()>>(body: F) {
 /// # Panics
 /// When the body panics or fails, or no world can be made.
 pub fn inside_with<F: FnOnce(&World) -> Result<()>>(setup: Setup, body: F) {
+    run(setup, &[], body);
+}
+
+/// The same, but in the machine's own network: for tests that fetch from registries.
+///
+/// # Panics
+/// When the body panics or fails, or no world can be made.
+pub fn inside_machine_network<F: FnOnce(&World) -> Result<()>>(setup: Setup, body: F) {
+    run(setup, &["--machine-network"], body);
+}
+
+fn run<F: FnOnce(&World) -> Result<()>>(setup: Setup, flags: &[&str], body: F) {
     if let Some(world) = World::here() {
         let world = world.expect("the world's description can be read");
         if let Err(e) = body(&world) {
@@ -64,7 +77,7 @@ pub fn inside_with<F: FnOnce(&World) -> Result<()>>(setup: Setup, body: F) {
         return;
     }
     let name = test_name(std::any::type_name::<F>());
-    let mut command = within(setup).expect("a world");
+    let mut command = within(setup, flags).expect("a world");
     command.arg(std::env::current_exe().expect("this program")).args(["--exact", name, "--nocapture"]);
     // ignored tests run only when they were asked for, and then this one is
     command.arg("--include-ignored");
@@ -78,16 +91,16 @@ pub fn reexec(setup: Setup) -> Result<World> {
     if let Some(world) = World::here() {
         return world;
     }
-    let mut command = within(setup)?;
+    let mut command = within(setup, &[])?;
     command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
     let e = std::os::unix::process::CommandExt::exec(&mut command);
     Err(e).context("running rcc-world")
 }
 
 /// `rcc-world run … --`, to which a command is to be added.
-fn within(setup: Setup) -> Result<Command> {
+fn within(setup: Setup, flags: &[&str]) -> Result<Command> {
     let mut command = Command::new(program()?);
-    command.args(setup.arguments()).env_remove(VARIABLE);
+    command.args(setup.arguments(flags)).env_remove(VARIABLE);
     Ok(command)
 }
 

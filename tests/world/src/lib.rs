@@ -40,5 +40,5 @@ pub mod witness;
 
 mod view;
 
-pub use inside::{Setup, inside, inside_with, reexec};
+pub use inside::{Setup, inside, inside_machine_network, inside_with, reexec};
 pub use view::World;
