@@ -4,7 +4,9 @@
 //! Invariant: a configuration that is broken, or never ends (an include of a FIFO), costs the name and a few seconds, not
 //! the session; no helper, key, hook or alias of the person's comes along.
 
+use crate::beneath;
 use crate::machine::{Person, program};
+use crate::project::Project;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rcc_report::{Code, Problem};
 use std::fmt::Write as _;
@@ -53,9 +55,18 @@ pub struct Words {
     lfs: bool,
 }
 
-/// Asks the machine's git what it would use in this project. Without git there is nothing to ask.
-pub fn words(project: &Path, person: &Person) -> Result<Words, Problem> {
+/// Asks the machine's git what it would use in this project. Without git there is nothing to ask; nor where the project's
+/// own configuration is no plain file, with which no session starts.
+pub fn words(project: &Project, person: &Person) -> Result<Words, Problem> {
+    let plain = match beneath::read(&project.folder, Path::new(".git/config"), 4 << 20) {
+        Ok(_) => true,
+        Err(e) => matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)),
+    };
     let Ok(git) = program("git") else { return Ok(Words::default()) };
+    if !plain {
+        return Ok(Words::default());
+    }
+    let project = &project.path;
     let unread = |what: String| {
         let remedy = format!("look what git says: git -C '{}' config --get user.name", project.display());
         Problem::new(Code::PROJECT_GIT_CONFIG, project.display().to_string(), what, remedy)
@@ -163,6 +174,10 @@ mod tests {
         Person { name: "alice".into(), uid: 0, gid: 0, home: home.to_owned() }
     }
 
+    fn project(dir: &Path) -> Project {
+        Project { path: dir.to_owned(), device: 0, inode: 0, folder: fs::File::open(dir).unwrap().into() }
+    }
+
     #[test]
     fn git_reads_back_what_is_written() {
         let dir = tempfile::tempdir().unwrap();
@@ -200,7 +215,7 @@ mod tests {
         );
         fs::write(at(".gitconfig"), include).unwrap();
         fs::write(at("work.inc"), "[user]\nemail=ann@work\n[alias]\nst=!evil\n").unwrap();
-        let get = |folder: &str| words(&at(folder), &person(dir.path())).unwrap();
+        let get = |folder: &str| words(&project(&at(folder)), &person(dir.path())).unwrap();
         assert_eq!(
             (get("work/app").name.as_deref(), get("work/app").email.as_deref()),
             (Some("Ann"), Some("ann@work"))
@@ -211,7 +226,7 @@ mod tests {
     #[test]
     fn a_broken_or_endless_configuration_is_a_problem() {
         let dir = tempfile::tempdir().unwrap();
-        let ask = || words(dir.path(), &person(dir.path()));
+        let ask = || words(&project(dir.path()), &person(dir.path()));
         fs::write(dir.path().join(".gitconfig"), "[user\nname=").unwrap();
         assert_eq!(ask().unwrap_err().code, Code::PROJECT_GIT_CONFIG);
         fs::write(dir.path().join(".gitconfig"), "[include]\npath=endless\n").unwrap();

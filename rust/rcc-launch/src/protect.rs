@@ -2,6 +2,7 @@
 //! that neither a write nor a swapped link changes them; and the names among them that are absent, which are watched.
 
 use crate::beneath;
+use crate::gitlinks::Links;
 use crate::project::Project;
 use rcc_proto::Protected;
 use rcc_report::{Code, Problem};
@@ -34,6 +35,8 @@ pub struct Protection {
     /// What was covered, by device and inode. When a program outside replaces such a file by a rename, as git does, the
     /// kernel takes the cover away with it (`mount_namespaces(7)`, "rename or unlink of a mount point").
     pub present: Vec<(PathBuf, Identity)>,
+    /// The repositories that git goes into.
+    pub links: Links,
 }
 
 /// Device and inode.
@@ -49,6 +52,7 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
     let mut paths: Vec<PathBuf> = read_only.iter().map(PathBuf::from).collect();
     // With these three a folder is a repository by itself, and its configuration is taken (gitrepository-layout(5)).
     paths.push("HEAD".into());
+    let mut links = Links::default();
     if is_folder(&project.folder, git).map_err(wrong(git))? {
         no_links(&project.folder, git).map_err(wrong(git))?;
         // A `commondir` file would make git read another folder's configuration.
@@ -56,6 +60,9 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
         paths.extend(named_by_config(&project.folder, &project.path).map_err(wrong(&git.join("config")))?);
         paths.extend(worktrees(&project.folder).map_err(wrong(&git.join("worktrees")))?);
         modules(&project.folder, &git.join("modules"), DEPTH, &mut paths).map_err(wrong(&git.join("modules")))?;
+        let (found, more) = Links::prepare(project).map_err(|(path, e)| refusal(project, &path, &e))?;
+        links = found;
+        paths.extend(more);
     } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.
         paths.push(git.into());
@@ -64,7 +71,7 @@ pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result
     paths.dedup();
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(copies);
     made.map_err(|e| crate::home::disk_problem(copies, &e))?;
-    let mut protection = Protection::default();
+    let mut protection = Protection { links, ..Protection::default() };
     let mut room = COPIES_LIMIT;
     for path in paths {
         // Each folder above is bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
@@ -255,7 +262,8 @@ fn named_by_config(project: &OwnedFd, place: &Path) -> io::Result<Vec<PathBuf>> 
 }
 
 /// A relative path with its `.` and `..` worked out; None if it leads out of the project.
-fn normal(path: &Path) -> Option<PathBuf> {
+#[must_use]
+pub fn normal(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
     for part in path.components() {
         match part {
@@ -288,7 +296,7 @@ fn modules(project: &OwnedFd, folder: &Path, depth: usize, paths: &mut Vec<PathB
         }
         match beneath::open(project, &inner.join("HEAD"), libc::O_PATH) {
             Ok(_) => {
-                paths.extend(["config", "config.worktree", "hooks", "info", "commondir"].map(|file| inner.join(file)));
+                paths.extend(crate::gitlinks::ACTED_ON.iter().map(|file| inner.join(file)));
                 modules(project, &inner.join("modules"), depth, paths)?;
             }
             Err(e) if is_absent(&e) => modules(project, &inner, depth, paths)?,

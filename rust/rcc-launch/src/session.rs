@@ -6,8 +6,10 @@
 use crate::control::Control;
 use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
+use crate::gitlinks::{Found, Links};
 use crate::home::{self, FirstFile};
 use crate::machine::Machine;
+use crate::notice::Notice;
 use crate::project::{self, Project};
 use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
@@ -153,7 +155,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     seen.extend(launch.writable.iter().map(|(folder, _)| folder.path.clone()));
     let beside = launch.writable.iter().map(|(_, absent)| absent.clone()).collect();
     let sockets = Some(Sockets { seen, known });
-    let mut watch = Watch { absent: protection.absent, present: protection.present, beside, sockets };
+    let mut watch =
+        Watch { absent: protection.absent, present: protection.present, links: protection.links, beside, sockets };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
     drop(live);
@@ -458,9 +461,9 @@ impl Live {
         terminal: Option<&Terminal>,
     ) -> Result<Outcome, Problem> {
         let started = Instant::now();
-        let mut watched = Instant::now();
+        let mut notice = Notice::new(&launch.project, watch.links.folders(), &watch.absent);
         loop {
-            match self.wait()? {
+            match self.wait(&notice)? {
                 Event::PodmanEnded => break,
                 Event::HookCalls => self.accept_hook()?,
                 Event::HookSpeaks => self.hear_hook(launch, hook_spec)?,
@@ -471,6 +474,7 @@ impl Live {
                 Event::PersonSpeaks => self.control.hear(&self.gateway),
                 Event::Signal => self.pass_signal(),
                 Event::MonitorEnded => self.monitor_ended(launch),
+                Event::Changed => notice.hear(),
                 Event::Tick => {}
             }
             self.control.tick();
@@ -485,9 +489,8 @@ impl Live {
             if self.deadline.into_iter().chain(self.unwatched_until).any(|at| Instant::now() > at) {
                 self.kill();
             }
-            if self.running && !self.stopped && watched.elapsed() >= WATCH_EVERY {
-                watched = Instant::now();
-                if let Some((intruder, problem)) = watch.intruder(launch) {
+            if self.running && !self.stopped && notice.is_due() {
+                if let Some((intruder, problem)) = notice.look(|| watch.intruder(launch)) {
                     match terminal {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder, launch),
                         _ => self.stop(problem),
@@ -524,7 +527,7 @@ impl Live {
         Ok(Outcome { code, problems: std::mem::take(&mut self.problems), summary, podman_ended_itself })
     }
 
-    fn wait(&self) -> Result<Event, Problem> {
+    fn wait(&self, notice: &Notice) -> Result<Event, Problem> {
         let mut sources = vec![(self.podman_fd.as_fd(), Event::PodmanEnded), (self.signals.fd.as_fd(), Event::Signal)];
         match &self.hook {
             Hook::Awaited(listener) => sources.push((listener.as_fd(), Event::HookCalls)),
@@ -541,9 +544,15 @@ impl Live {
         if let Some(source) = self.control.source().filter(|_| self.running && !self.stopped) {
             sources.push((source, Event::PersonSpeaks));
         }
+        if let Some(source) = notice.source().filter(|_| self.running && !self.stopped) {
+            sources.push((source, Event::Changed));
+        }
         let mut fds: Vec<PollFd> = sources.iter().map(|(fd, _)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-        let timeout = PollTimeout::try_from(WATCH_EVERY).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut fds, timeout) {
+        // Rounded up, so that it is time when the call returns.
+        let watching = self.running && !self.stopped;
+        let left = if watching { notice.left() } else { WATCH_EVERY };
+        let timeout = left.max(Duration::from_millis(1)) + Duration::from_micros(999);
+        match poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(io_problem("poll", &e.into())),
         }
@@ -767,6 +776,7 @@ enum Event {
     GatewaySpeaks,
     PersonSpeaks,
     Signal,
+    Changed,
     Tick,
 }
 
@@ -776,6 +786,8 @@ struct Watch {
     present: Vec<(PathBuf, Identity)>,
     /// The same as `absent` for each folder that comes along writable.
     beside: Vec<Vec<PathBuf>>,
+    /// Repositories that git goes into.
+    links: Links,
     /// Until the person has seen one.
     sockets: Option<Sockets>,
 }
@@ -806,10 +818,12 @@ enum Intruder {
     /// At this place outside.
     Name(PathBuf),
     Socket,
+    /// A repository that git goes into, or an index.
+    Link(PathBuf),
 }
 
 impl Watch {
-    fn intruder(&self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+    fn intruder(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
         let project = &launch.project;
         let beside = launch.writable.iter().zip(&self.beside).map(|((folder, _), absent)| (folder, absent));
         let mut watched = std::iter::once((project, &self.absent)).chain(beside);
@@ -834,6 +848,30 @@ impl Watch {
             );
             return Some((Intruder::Name(place), problem));
         }
+        match self.links.look(project) {
+            Found::Names(names) => self.absent.extend(names),
+            Found::Repository(path) => {
+                let place = project.path.join(&path);
+                let problem = Problem::new(
+                    Code::SESSION_PROTECTED,
+                    place.display().to_string(),
+                    "git's index names this repository as a submodule since the session began, so `git status` outside goes into it and acts on its configuration",
+                    format!(
+                        "look at its configuration before you use git there: cat '{0}/config'\nor take it out of the index: git -C '{1}' -c core.fsmonitor= update-index --force-remove '{2}'",
+                        place.display(),
+                        project.path.display(),
+                        path.parent().unwrap_or(&path).display()
+                    ),
+                );
+                return Some((Intruder::Link(path), problem));
+            }
+            Found::Index(path, what) => {
+                let place = project.path.join(&path).display().to_string();
+                let remedy =
+                    format!("make it anew: mv '{place}' '{place}.bad' && git -C '{}' reset", project.path.display());
+                return Some((Intruder::Link(path), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
+            }
+        }
         let socket = self.sockets.as_ref()?.intruder(&project.path)?;
         let problem = Problem::new(
             Code::PROJECT_SOCKET,
@@ -855,6 +893,7 @@ impl Watch {
                     absent.retain(|absent| folder.path.join(absent) != *place);
                 }
             }
+            Intruder::Link(path) => self.links.accept(path),
             Intruder::Socket => self.sockets = None,
         }
     }

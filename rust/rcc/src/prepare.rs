@@ -91,6 +91,11 @@ impl Prepared {
         let mut covered = self.policy.protect.read_only.clone();
         covered.extend(asked_for(&project, &self.policy)?);
         let mut request = self.request.clone();
+        let words = gitconfig::words(&project, &self.machine.person).unwrap_or_else(|problem| {
+            eprintln!("rcc: warning: {problem}");
+            gitconfig::Words::default()
+        });
+        request.gitconfig = gitconfig::text(&words);
         let writable =
             along::folders(&self.inside, folders, &project, &self.machine, &covered, &mut request).map_err(one)?;
         Ok(Launch {
@@ -171,10 +176,6 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let policy = policy.resolve(&grants)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
-    let words = gitconfig::words(&project_path, &machine.person).unwrap_or_else(|problem| {
-        eprintln!("rcc: warning: {problem}");
-        gitconfig::Words::default()
-    });
     let mut prepared = Prepared {
         inside,
         request: Request {
@@ -183,7 +184,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             workdir,
             terminal: terminal::present(),
             environment: habits(),
-            gitconfig: gitconfig::text(&words),
+            gitconfig: String::new(),
             read_only: Vec::new(),
             added: Vec::new(),
             path: Vec::new(),

@@ -1,9 +1,11 @@
 //! git in a session, and git on the host beside one.
 
-use rcc_rig::Rig;
+use anyhow::{Context, Result, ensure};
 use rcc_rig::daily;
-use rcc_sessions::SETUP;
+use rcc_rig::{Rig, shown};
+use rcc_sessions::{Live, SETUP, inside, user};
 use rcc_world::inside_with;
+use std::fs;
 use std::path::Path;
 
 #[test]
@@ -21,5 +23,125 @@ fn the_same_with_the_newest_git_at_hand() {
         let rig = Rig::start(world, &[], "")?;
         let newest = ["/usr/local/bin", "/usr/bin"].map(Path::new).into_iter().find(|f| f.join("git").exists());
         daily::git::table(&rig, newest.unwrap_or(Path::new("/usr/bin")))?.holds()
+    });
+}
+
+/// What a hostile agent does with a repository so that git outside runs its program, short of names whose appearance ends
+/// the session; each line by itself, as most of them are refused. `evil` says that it ran where only the host can see it.
+const HOSTILE: &str = r#"
+try() { bash -c "$1" 2>/dev/null || :; }
+printf '#!/bin/sh\necho ran >>/home/dev/evil-ran\ncat\n' >evil; chmod +x evil; e=$PWD/evil
+set_all() {
+    printf '[core]\nfsmonitor=%s\nsshCommand=%s\npager=%s\nhooksPath=%s\n[filter "x"]\nclean=%s\nsmudge=%s\n[diff "x"]\ntextconv=%s\ncommand=%s\n[diff]\nexternal=%s\n[pager]\nlog=%s\nstatus=%s\n' \
+        "$e" "$e" "$e" "$PWD/hooks" "$e" "$e" "$e" "$e" "$e" "$e" "$e" >>"$1"
+}
+export -f set_all; export e
+try 'set_all .git/config'
+try 'cp .git/config c; set_all c; mv -f c .git/config'
+try 'mkdir hooks; cp evil hooks/post-index-change; cp evil hooks/fsmonitor-watchman'
+try 'cp evil .git/hooks/post-index-change; cp evil .git/hooks/post-checkout'
+try 'echo "* filter=x diff=x" >.gitattributes'
+try 'echo "* filter=x diff=x" >.git/info/attributes'
+try 'mv .git g && git init -q . && set_all .git/config'
+try 'rm -rf .git/hooks; ln -s ../hooks .git/hooks'
+try 'git init -q --bare bare; set_all bare/config'
+try 'mkdir sub; git init -q sub/bare --bare; set_all sub/bare/config'
+try 'git init -q nested; set_all nested/.git/config; git -C nested commit -q --allow-empty -m x'
+try 'mkdir -p .git/worktrees/w tree; echo "$PWD/bare" >.git/worktrees/w/commondir; echo "$PWD/tree/.git" >.git/worktrees/w/gitdir; cp .git/HEAD .git/worktrees/w/; echo "gitdir: $PWD/.git/worktrees/w" >tree/.git'
+try 'mkdir -p .git/modules/m; cp -a bare/. .git/modules/m/; printf "[submodule \"m\"]\npath=m\nurl=./m\nupdate=!$e\nignore=none\n" >.gitmodules'
+try 'git config --global core.fsmonitor "$e"'
+echo changed >>file; echo new >new
+"#;
+
+/// What an IDE, a prompt and a person do; gives the programs that git started.
+fn looked_at(rig: &Rig<'_>) -> Result<String> {
+    let trace = rig.user.home.join("trace");
+    for git in ["/usr/bin/git", "/usr/local/bin/git"].iter().filter(|git| Path::new(git).exists()) {
+        for arguments in
+            ["status", "status --porcelain=2 --branch --untracked-files=all", "diff", "log -p -2", "add -n ."]
+        {
+            let mut command = rig.command("/bin/bash");
+            command.args(["-c", &format!("strace -f -A -o {} -e trace=execve {git} {arguments}", trace.display())]);
+            let output = command.output()?;
+            ensure!(output.status.success(), "{arguments}: {}", shown(&output));
+        }
+    }
+    let ran = fs::read_to_string(&trace).context("no trace")?;
+    fs::remove_file(&trace)?;
+    Ok(ran)
+}
+
+fn nothing_of_the_agents_ran(rig: &Rig<'_>) -> Result<()> {
+    let ran = looked_at(rig)?;
+    ensure!(ran.contains("execve(\"/usr/bin/git\""), "no trace: {ran}");
+    ensure!(!ran.contains("evil") && !rig.user.home.join("evil-ran").exists(), "the agent's program ran: {ran}");
+    Ok(())
+}
+
+/// A repository of the person's with a submodule, an embedded repository that git goes into, and one commit.
+const OWN: &str = "find . -mindepth 1 -delete; rm -f ~/.gitconfig; git config --global user.name Ann; git config --global user.email a@b
+    git config --global protocol.file.allow always; git init -q .; echo 1 >file; git add .; git commit -qm 1
+    git clone -q . ../lib; git submodule --quiet add ../lib lib; git -C lib remote set-url origin x
+    git clone -q ../lib embedded; git add embedded 2>/dev/null; git commit -qm 2; rm -rf ../lib";
+
+#[test]
+fn git_outside_runs_nothing_of_the_agents() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let also = "try 'set_all .git/modules/lib/config'; try 'echo gitdir: ../bare >lib/.git'; try 'rm lib/.git; cp -a bare lib/.git'
+            try 'mv lib l; cp -a nested lib'; try 'set_all embedded/.git/config'; try 'mv embedded e; cp -a nested embedded'";
+        // The same without rcc.
+        user(&rig, OWN)?;
+        user(&rig, &format!("{HOSTILE}{also}"))?;
+        let _whatever_it_says = looked_at(&rig);
+        ensure!(rig.user.home.join("evil-ran").exists(), "without rcc nothing ran: this shows nothing");
+        user(&rig, "rm ~/evil-ran")?;
+
+        user(&rig, OWN)?;
+        nothing_of_the_agents_ran(&rig)?;
+        let mut live = Live::start(&rig, &format!("{HOSTILE}{also}\necho done; read -r; exit 0"))?;
+        ensure!(live.line()? == "done");
+        nothing_of_the_agents_ran(&rig).context("during the session")?;
+        drop(live.stdin.take());
+        let (status, said) = live.end()?;
+        ensure!(status.success(), "{status}: {said}");
+        nothing_of_the_agents_ran(&rig).context("after the session")
+    });
+}
+
+#[test]
+fn a_repository_that_git_would_go_into_ends_the_session() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let nested =
+            "git init -q new; git -C new commit -q --allow-empty -m x; git -C new config core.fsmonitor $PWD/evil";
+        for (script, place) in [
+            (format!("{nested}; git add new"), "new/.git"),
+            (format!("{nested}; git update-index --split-index; git add new"), "new/.git"),
+            (format!("{nested}; git update-index --index-version 4; git add new"), "new/.git"),
+            (format!("cd embedded; {nested}; git add new"), "embedded/new/.git"),
+            ("git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,later; sleep 1; git init -q later".to_owned(), "later/.git"),
+            ("printf DIRC >.git/index".to_owned(), ".git/index"),
+        ] {
+            user(&rig, OWN)?;
+            let mut live = Live::start(&rig, &format!("{script}; sleep 1000"))?;
+            let (status, said) = live.end()?;
+            ensure!(status.code() == Some(124), "{script}: {status}: {said}");
+            let place = rig.project.join(place);
+            ensure!(said.contains(&format!("RCC-505: {}: ", place.display())) && said.contains("hint: "), "{said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn an_index_with_a_hostile_path_is_refused() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        user(&rig, OWN)?;
+        inside(&rig, "sed -i 's#embedded#../../..#' .git/index; exit 0").ok();
+        let said = rcc_sessions::refused(rig.rcc(["run", "--", "/bin/true"]), "RCC-505")?;
+        ensure!(said.contains(".git/index: it names a submodule at ../../.."), "{said}");
+        Ok(())
     });
 }
