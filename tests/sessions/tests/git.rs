@@ -29,7 +29,7 @@ fn the_same_with_the_newest_git_at_hand() {
 /// What a hostile agent does with a repository so that git outside runs its program, short of names whose appearance ends
 /// the session; each line by itself, as most of them are refused. `evil` says that it ran where only the host can see it.
 const HOSTILE: &str = r#"
-try() { bash -c "$1" 2>/dev/null || :; }
+try() { bash -c "$1" </dev/null 2>/dev/null || :; }
 printf '#!/bin/sh\necho ran >>/home/dev/evil-ran\ncat\n' >evil; chmod +x evil; e=$PWD/evil
 set_all() {
     printf '[core]\nfsmonitor=%s\nsshCommand=%s\npager=%s\nhooksPath=%s\n[filter "x"]\nclean=%s\nsmudge=%s\n[diff "x"]\ntextconv=%s\ncommand=%s\n[diff]\nexternal=%s\n[pager]\nlog=%s\nstatus=%s\n' \
@@ -48,7 +48,7 @@ try 'git init -q --bare bare; set_all bare/config'
 try 'mkdir sub; git init -q sub/bare --bare; set_all sub/bare/config'
 try 'git init -q nested; set_all nested/.git/config; git -C nested commit -q --allow-empty -m x'
 try 'mkdir -p .git/worktrees/w tree; echo "$PWD/bare" >.git/worktrees/w/commondir; echo "$PWD/tree/.git" >.git/worktrees/w/gitdir; cp .git/HEAD .git/worktrees/w/; echo "gitdir: $PWD/.git/worktrees/w" >tree/.git'
-try 'mkdir -p .git/modules/m; cp -a bare/. .git/modules/m/; printf "[submodule \"m\"]\npath=m\nurl=./m\nupdate=!$e\nignore=none\n" >.gitmodules'
+try 'mkdir -p .git/modules/m; cp -a bare/. .git/modules/m/; printf "[submodule \"m\"]\npath=m\nurl=./m\nignore=none\n" >.gitmodules'
 try 'git config --global core.fsmonitor "$e"'
 echo changed >>file; echo new >new
 "#;
@@ -56,10 +56,10 @@ echo changed >>file; echo new >new
 /// What an IDE, a prompt and a person do; gives the programs that git started.
 fn looked_at(rig: &Rig<'_>) -> Result<String> {
     let trace = rig.user.home.join("trace");
+    fs::write(&trace, "")?;
+    std::os::unix::fs::chown(&trace, Some(rig.user.id), None)?;
     for git in ["/usr/bin/git", "/usr/local/bin/git"].iter().filter(|git| Path::new(git).exists()) {
-        for arguments in
-            ["status", "status --porcelain=2 --branch --untracked-files=all", "diff", "log -p -2", "add -n ."]
-        {
+        for arguments in ["status", "status --porcelain=2 --branch --untracked-files=all", "diff", "log -p -2"] {
             let mut command = rig.command("/bin/bash");
             command.args(["-c", &format!("strace -f -A -o {} -e trace=execve {git} {arguments}", trace.display())]);
             let output = command.output()?;
@@ -67,7 +67,6 @@ fn looked_at(rig: &Rig<'_>) -> Result<String> {
         }
     }
     let ran = fs::read_to_string(&trace).context("no trace")?;
-    fs::remove_file(&trace)?;
     Ok(ran)
 }
 
@@ -100,7 +99,8 @@ fn git_outside_runs_nothing_of_the_agents() {
         user(&rig, OWN)?;
         nothing_of_the_agents_ran(&rig)?;
         let mut live = Live::start(&rig, &format!("{HOSTILE}{also}\necho done; read -r; exit 0"))?;
-        ensure!(live.line()? == "done");
+        let line = live.line()?;
+        ensure!(line == "done", "{line:?}: {:?}", live.end()?);
         nothing_of_the_agents_ran(&rig).context("during the session")?;
         drop(live.stdin.take());
         let (status, said) = live.end()?;
