@@ -18,6 +18,7 @@ pub mod hook;
 pub mod init;
 pub mod inside;
 pub mod key;
+pub mod leftovers;
 pub mod log;
 pub mod machine;
 pub mod mountinfo;

@@ -8,6 +8,7 @@ use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
 use crate::gitlinks::{Found, Links};
 use crate::home::{self, FirstFile};
+use crate::leftovers::{self, Leftovers};
 use crate::machine::Machine;
 use crate::notice::Notice;
 use crate::project::{self, Project};
@@ -33,7 +34,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a session is made from.
 pub struct Launch<'a> {
@@ -119,6 +120,7 @@ fn specification(launch: &Launch<'_>, root: &Root, places: Places, id: &str) -> 
 
 /// Runs a session to its end.
 pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
+    let began = SystemTime::now();
     let others = folder::others(launch.machine);
     for id in &others.dead {
         folder::sweep(launch.machine, id, &plan(&launch, id));
@@ -161,6 +163,11 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
     drop(live);
     drop(terminal);
+    let outcome = outcome.map(|mut outcome| {
+        let covered = |path: &Path| hook_spec.protected.iter().any(|p| p.copy.is_some() && p.path == path);
+        outcome.problems.extend(left_behind(&launch.project, &leftovers::find(&launch.project, began, covered)));
+        outcome
+    });
     // Podman that came to its own end has removed it, unless a signal to the whole job ended it as well.
     let record = |id: &String| spec.storage.join("vfs-containers").join(id).exists();
     let removed = matches!(&outcome, Ok(o) if o.podman_ended_itself) && !container_id.as_ref().is_some_and(record);
@@ -171,6 +178,28 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     }
     drop(folder);
     outcome
+}
+
+/// Says which repositories the session left that would run something, in two lines at most.
+fn left_behind(project: &Project, found: &Leftovers) -> Option<Problem> {
+    let at = |path: &Path| project.path.join(path).display().to_string();
+    let look = |path: &str| format!("look before git runs there: git config --file '{path}' --list");
+    let (subject, what, remedy) = match (found.configurations.split_first(), found.unfinished) {
+        (Some((first, more)), _) => {
+            let others = if more.is_empty() { String::new() } else { format!("; {} others like it", more.len()) };
+            let what = format!(
+                "this repository's configuration is new since the session began, and has git run something{others}"
+            );
+            (at(first), what, look(&at(first)))
+        }
+        (None, true) => {
+            let place = at(Path::new(""));
+            let remedy = format!("find new ones: find '{place}' -name config -cmin -60");
+            (place, "too many files to look everywhere for repositories that the session left".to_owned(), remedy)
+        }
+        (None, false) => return None,
+    };
+    Some(Problem::new(Code::SESSION_LEFTOVERS, subject, what, remedy))
 }
 
 fn io_problem(step: &str, error: &io::Error) -> Problem {

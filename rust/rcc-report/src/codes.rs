@@ -68,6 +68,7 @@ codes! {
     SESSION_PROTECTED = 505, "A protected file appeared or changed during the session.";
     SESSION_NONE = 507, "No session runs in this project.";
     SESSION_SILENT = 508, "A running session does not answer.";
+    SESSION_LEFTOVERS = 509, "The session left a repository whose configuration has git run a program.";
     KEY_MISSING = 601, "No key for the model was found.";
     KEY_UNREADABLE = 602, "A key file or helper could not be read, or others can read it too.";
     KEY_MALFORMED = 603, "The key has characters that no key has.";
