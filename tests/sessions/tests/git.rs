@@ -106,8 +106,8 @@ fn git_outside_runs_nothing_of_the_agents() {
         let (status, said) = live.end()?;
         ensure!(status.success(), "{status}: {said}");
         // What git would run if somebody went there is said.
-        let place = rig.project.join("bare/config");
-        ensure!(said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("others like it"), "{said}");
+        let place = rig.project.join(".git/modules/m/config");
+        ensure!(said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 5 others like it"), "{said}");
         nothing_of_the_agents_ran(&rig).context("after the session")
     });
 }
