@@ -123,8 +123,24 @@ impl Personal {
         self.write(name, bytes).map_err(|e| self.failed(name, &e))
     }
 
+    /// Replaces a file by what `change` makes of it (of none, if there is none), one change at a time.
+    pub fn change(
+        &self,
+        name: &str,
+        limit: u64,
+        change: impl FnOnce(Option<Zeroizing<Vec<u8>>>) -> Result<Vec<u8>, Problem>,
+    ) -> Result<(), Problem> {
+        let _turn = self.turn().map_err(|e| self.failed(name, &e))?;
+        let bytes = change(self.read(name, limit, Privacy::Open)?)?;
+        self.put(name, &bytes).map_err(|e| self.failed(name, &e))
+    }
+
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let _turn = self.turn()?;
+        self.put(name, bytes)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = fresh(name);
         // One that was killed half-way may have left it.
         let _ = unlinkat(&self.folder, new.as_str(), UnlinkatFlags::NoRemoveDir);

@@ -154,6 +154,7 @@ impl Project {
     fn open_of(path: &Path, machine: &Machine, owners: &[u32]) -> Result<Self, Problem> {
         name(path)?;
         place(path, &machine.person)?;
+        outside_of_sessions(path, machine)?;
         let folder = open_folder(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotADirectory => missing(path, "not a folder"),
             _ => missing(path, &e.to_string()),
@@ -208,6 +209,21 @@ fn name(path: &Path) -> Result<(), Problem> {
         "the path has a control character or is not UTF-8; Podman can't mount it",
         "rename the folder: mv OLD NEW",
     ))
+}
+
+/// Where sessions have their folders and sockets is nearly always below /run, but where the environment had to say it, it
+/// may be anywhere.
+fn outside_of_sessions(path: &Path, machine: &Machine) -> Result<(), Problem> {
+    for runtime in
+        [Some(machine.runtime_dir.clone()), fs::canonicalize(&machine.runtime_dir).ok()].into_iter().flatten()
+    {
+        if path == runtime || nested(path, &runtime) {
+            let what = format!("it holds, or lies in, {} (XDG_RUNTIME_DIR)", runtime.display());
+            let remedy = "work in a folder of its own: mkdir ~/work && cd ~/work";
+            return Err(Problem::new(Code::PROJECT_FORBIDDEN, path.display().to_string(), what, remedy));
+        }
+    }
+    Ok(())
 }
 
 fn place(path: &Path, person: &Person) -> Result<(), Problem> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rcc_proto::Version;
 use rcc_rig::{Rig, make_folder, shown};
-use rcc_sessions::{Live, Pty, SETUP, Traces, fake, inside, refused, succeeds, user};
+use rcc_sessions::{Live, Pty, SETUP, Traces, fake, inside, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -47,7 +47,9 @@ fn a_host_is_allowed_to_a_session_that_runs_and_taken_away_again() {
         ensure!(ask(&mut other, &denied)? == "000", "another project's session");
         // A connection under way, of a protocol of its own.
         ensure!(ask(&mut live, "exec 3<>/dev/tcp/denied.example/7; echo here >&3; head -1 <&3")? == "here");
-        // Another grant leaves it alone; said from a folder within the project.
+        // Another grant leaves it alone.
+        // A folder within, also one that would be a project of its own.
+        user(&rig, "git init -q sub/folder")?;
         said(rig.rcc(["allow", "also-allowed.example:80"]).current_dir(rig.project.join("sub/folder")))?;
         ensure!(ask(&mut live, &format!("{FETCH}also-allowed.example/"))? == "200");
         ensure!(ask(&mut live, "echo still >&3; head -1 <&3")? == "still");
@@ -179,6 +181,27 @@ fn nobody_inside_can_say_it() {
         user(&rig, command.context(said.clone())?)?;
         let output = rig.inside(&format!("{fetch}; true"))?;
         ensure!(succeeds(&output)? == "200\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn no_project_holds_the_sessions_folders() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        // Where the usual folder can't be used, the environment says another; here one below the project.
+        let runtime = rig.project.join("deep/run");
+        make_folder(&runtime, &rig.user)?;
+        user(&rig, &format!("chmod 700 {}; ln -s {0} ../link", runtime.display()))?;
+        root(&format!("chmod 755 /run/user/{}", rig.user.id))?;
+        let command = |named: &std::path::Path| {
+            let mut command = rig.rcc(["run", "--", "true"]);
+            command.env("XDG_RUNTIME_DIR", named);
+            command
+        };
+        refused(command(&runtime), "RCC-201")?;
+        // A link is not taken for a folder of the person's.
+        refused(command(&rig.user.home.join("link")), "RCC-303")?;
         Ok(())
     });
 }

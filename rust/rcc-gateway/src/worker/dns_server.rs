@@ -81,7 +81,10 @@ fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
     let (name, allowed, reason) = match outcome {
         Outcome::Quiet => return answer,
         Outcome::Allowed { name } => (name.to_string(), true, None),
-        Outcome::Denied { name } => (name, false, Some("the policy does not name it")),
+        Outcome::Denied { name } => {
+            let reason = if by_person(session, &name) { "the person denied it" } else { "the policy does not name it" };
+            (name, false, Some(reason))
+        }
         Outcome::Full { name } => (name.to_string(), false, Some("too many names in this session")),
     };
     if let Some(reason) = reason {
@@ -91,4 +94,10 @@ fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
         session.log.name(&json!({"event": "dns", "name": plain(&name), "allowed": allowed, "reason": reason}));
     }
     answer
+}
+
+/// Whether a name would exist, were it not for the person.
+fn by_person(session: &Session, name: &str) -> bool {
+    let names = |entry: &rcc_policy::Endpoint, name: &rcc_policy::HostName| entry.host.names(name);
+    rcc_policy::HostName::parse(name).is_ok_and(|n| session.policy().person_denies.iter().any(|e| names(e, &n)))
 }

@@ -75,8 +75,10 @@ pub fn texts(endpoints: &[Endpoint]) -> Vec<String> {
 /// policy forbids changes nothing anywhere.
 pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
     let machine = Machine::probe().map_err(one)?;
-    let project = Project::find(None, &machine.person).map_err(one)?;
-    let running = here(&machine, &project);
+    let found = Project::find(None, &machine.person).map_err(one)?;
+    let running = here(&machine, &found);
+    // A session's project may be further up than the nearest repository; there is one, since live projects don't nest.
+    let project = running.first().map_or(found, |session| session.project.clone());
     let policy = prepare::policy()?;
     if scope.project {
         remember(&Remembered::of(&machine.person), &policy, &project, wish)?;
