@@ -41,7 +41,7 @@ codes! {
     PROJECT_FOREIGN_MOUNT = 204, "Another file system is mounted below the project.";
     PROJECT_IN_USE = 205, "The project lies within another live session's project, or around it.";
     PROJECT_SOCKET = 206, "A program outside listens on a Unix socket that the agent could reach.";
-    PROJECT_UNTRUSTED_LINK = 207, "A linked worktree's common directory is not approved, or does not point back.";
+    PROJECT_UNTRUSTED_LINK = 207, "The project is a linked worktree: its repository lies elsewhere, or is gone, and git does not work inside.";
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
     PROJECT_GIT_CONFIG = 209, "The person's git configuration can't be read, so commits inside have no name.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";

@@ -99,15 +99,18 @@ fn git_outside_runs_nothing_of_the_agents() {
         user(&rig, OWN)?;
         nothing_of_the_agents_ran(&rig)?;
         let mut live = Live::start(&rig, &format!("{HOSTILE}{also}\necho done; read -r; exit 0"))?;
-        let line = live.line()?;
-        ensure!(line == "done", "{line:?}: {:?}", live.end()?);
+        let first = live.line()?;
+        ensure!(first == "done", "{first:?}: {:?}", live.end()?);
         nothing_of_the_agents_ran(&rig).context("during the session")?;
         drop(live.stdin.take());
         let (status, said) = live.end()?;
         ensure!(status.success(), "{status}: {said}");
         // What git would run if somebody went there is said.
         let place = rig.project.join(".git/modules/m/config");
-        ensure!(said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 5 others like it"), "{said}");
+        ensure!(
+            said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 5 others like it"),
+            "{said}"
+        );
         nothing_of_the_agents_ran(&rig).context("after the session")
     });
 }
@@ -145,6 +148,30 @@ fn an_index_with_a_hostile_path_is_refused() {
         inside(&rig, "sed -i 's#embedded#../../..#' .git/index; exit 0").ok();
         let said = rcc_sessions::refused(rig.rcc(["run", "--", "/bin/true"]), "RCC-505")?;
         ensure!(said.contains(".git/index: it names a submodule at ../../.."), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_worktree_says_that_git_does_not_work_in_it() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        user(&rig, &format!("{OWN}; git worktree add -q ../tree"))?;
+        let said = || -> Result<String> {
+            let mut command = rig.rcc(["run", "--", "/bin/cat", "file"]);
+            let output = command.current_dir(rig.user.home.join("tree")).output()?;
+            ensure!(output.status.success() && output.stdout == b"1\n", "{}", shown(&output));
+            Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let told = said()?;
+        ensure!(
+            told.contains("warning: RCC-207: /home/dev/tree/.git: ")
+                && told.contains("/home/dev/project/.git/worktrees/tree"),
+            "{told}"
+        );
+        user(&rig, "rm -rf .git")?;
+        let told = said()?;
+        ensure!(told.contains("warning: RCC-207: /home/dev/tree/.git: ") && told.contains("is not there"), "{told}");
         Ok(())
     });
 }
