@@ -109,6 +109,15 @@ pub fn others(machine: &Machine) -> Others {
     look(&all)
 }
 
+/// Does something while no session of this person starts, knowing those that live.
+pub fn while_none_starts<T>(machine: &Machine, then: impl FnOnce(&Others) -> Result<T, Problem>) -> Result<T, Problem> {
+    let all = sessions(machine);
+    let failed = |e: io::Error| disk_problem(&all, &e);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
+    let _turn = turn(&all).map_err(failed)?;
+    then(&look(&all))
+}
+
 fn look(all: &Path) -> Others {
     let mut others = Others { live: Vec::new(), dead: Vec::new() };
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {

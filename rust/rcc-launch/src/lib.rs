@@ -14,6 +14,7 @@ pub mod gitconfig;
 pub mod gitlinks;
 pub mod grants;
 pub mod home;
+pub mod homes;
 pub mod hook;
 pub mod init;
 pub mod inside;

@@ -230,6 +230,9 @@ pub fn installing(registries: Vec<registries::Found>, person: &Person, request: 
     }
 }
 
+/// Programs that need a container engine.
+const ENGINES: &[&str] = &["docker", "docker-compose", "podman", "podman-compose", "nerdctl", "buildah"];
+
 /// Says what the project calls for and would not find, a line each.
 pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request: &Request) {
     let system = SYSTEM_PATH.iter().map(PathBuf::from);
@@ -246,7 +249,9 @@ pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request:
             None => eprintln!("rcc: {file} calls for {program}, which is neither in /usr nor in a toolchain of yours"),
         }
     }
-    if let Some(file) = needs::compose(&project.folder) {
-        eprintln!("rcc: {file}: containers don't run inside, and the host's are out of reach; start them outside");
+    let program = request.command.first().and_then(|program| Path::new(program).file_name()?.to_str());
+    let engine = ENGINES.iter().find(|engine| program == Some(**engine)).copied();
+    if let Some(what) = engine.or_else(|| needs::compose(&project.folder)) {
+        eprintln!("rcc: {what}: containers don't run inside, and the host's are out of reach; use them outside");
     }
 }

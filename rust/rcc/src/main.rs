@@ -4,6 +4,7 @@
 mod along;
 mod commands;
 mod ending;
+mod habits;
 mod prepare;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,7 @@ enum Command {
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
     Toolchain(commands::toolchain::ToolchainArgs),
+    Home(commands::home::HomeArgs),
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
         Command::Toolchain(args) => commands::toolchain::run(&args),
+        Command::Home(args) => commands::home::run(&args),
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),

@@ -3,6 +3,7 @@
 
 use crate::Done;
 use crate::along::{self, Folders};
+use crate::habits;
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
 use rcc_launch::beneath;
@@ -20,7 +21,6 @@ use rcc_launch::terminal;
 use rcc_policy::{Policy, Resolved};
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -37,6 +37,19 @@ pub struct Place {
     project: Option<PathBuf>,
     #[command(flatten)]
     pub folders: Folders,
+}
+
+/// An option of other programs that rcc does not have, so that it can say so.
+#[derive(Args)]
+pub struct NotThere {
+    /// Not there: ports are not published.
+    #[arg(short = 'p', long = "publish", hide = true, value_name = "PORTS", value_parser = no_ports)]
+    _publish: Option<String>,
+}
+
+fn no_ports(_: &str) -> Result<String, String> {
+    Err("rcc publishes no ports: what listens inside is reached only from inside; run that program outside for now"
+        .into())
 }
 
 /// What to run.
@@ -179,6 +192,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let policy = policy.resolve(&grants)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
+    let (habits, terminfo) = habits::of(&machine.person);
     let mut prepared = Prepared {
         inside,
         request: Request {
@@ -186,10 +200,10 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             command: Vec::new(),
             workdir,
             terminal: terminal::present(),
-            environment: habits(),
+            environment: habits,
             gitconfig: String::new(),
             read_only: Vec::new(),
-            added: Vec::new(),
+            added: terminfo.into_iter().collect(),
             path: Vec::new(),
             brought: Vec::new(),
             files: Vec::new(),
@@ -271,27 +285,6 @@ fn workdir(project: &Path) -> PathBuf {
 fn hook_program() -> PathBuf {
     let me = std::env::current_exe().unwrap_or_default();
     me.with_file_name("rcc-hook")
-}
-
-/// What a person's habits need of the environment, and nothing else of it.
-fn habits() -> BTreeMap<String, String> {
-    let names = [
-        "TERM",
-        "COLORTERM",
-        "LANG",
-        "LANGUAGE",
-        "LC_ALL",
-        "LC_CTYPE",
-        "LC_COLLATE",
-        "LC_MESSAGES",
-        "LC_NUMERIC",
-        "LC_TIME",
-        "TZ",
-        "NO_COLOR",
-        "FORCE_COLOR",
-    ];
-    let plain = |value: &String| value.len() < 200 && !value.chars().any(char::is_control);
-    names.iter().filter_map(|n| std::env::var(n).ok().filter(plain).map(|v| ((*n).to_owned(), v))).collect()
 }
 
 /// How Claude Code is called.

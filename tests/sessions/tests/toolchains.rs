@@ -311,3 +311,104 @@ fn registries_follow_the_persons_own_configuration() {
         Ok(())
     });
 }
+
+#[test]
+fn homes_are_listed_and_removed_but_not_while_they_are_lived_in() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let mut live = Live::start(
+            &rig,
+            "cd; mkdir -p .cache/shut/in deep; head -c 3000000 /dev/zero >.cache/shut/in/file; ln -s /home out; ln -s ../../../../../kept up
+            chmod 0 .cache/shut/in .cache/shut; at=deep; for i in $(seq 200); do mkdir $at/x; at=$at/x; done; echo made; sleep 1000",
+        )?;
+        assert_eq!(live.line()?, "made");
+        user(&rig, "mkdir -p ~/kept ~/other; echo kept >~/kept/file")?;
+        let mut other = rig.rcc(["run", "--project"]);
+        succeeds(&other.arg(rig.user.home.join("other")).args(["--", "true"]).output()?)?;
+        let listed = rcc(&rig, &["home", "list"])?;
+        let lines: Vec<&str> = listed.lines().collect();
+        ensure!(lines.len() == 2 && lines[0].starts_with("other-") && !lines[0].contains("live"), "{listed}");
+        ensure!(lines[1].starts_with("project-") && lines[1].ends_with(" live"), "{listed}");
+        let name = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+        let (other, home) = (name(lines[0]), name(lines[1]));
+        let taken = rcc(&rig, &["home", "du"])?;
+        ensure!(taken.lines().any(|l| l.starts_with(&home) && l.contains("more than")), "{taken}");
+
+        let before = fs::read_dir(rig.user.home.join(".local/share/rcc/homes").join(&home))?.count();
+        let mut said = refused(rig.rcc(["home", "rm", &home]), "RCC-805")?;
+        assert_eq!(fs::read_dir(rig.user.home.join(".local/share/rcc/homes").join(&home))?.count(), before);
+        for name in ["nothing", "..", "../agents", ".", ""] {
+            said += &refused(rig.rcc(["home", "rm", name]), "RCC-805")?;
+        }
+        ensure!(said.contains("a session lives in it"), "{said}");
+        live.kill(rcc_sessions::Part::Launcher)?;
+        live.end()?;
+        live.is_dead_within(std::time::Duration::from_secs(10))?;
+        rcc(&rig, &["home", "rm", &home, &other])?;
+        assert_eq!(fs::read_dir(rig.user.home.join(".local/share/rcc/homes"))?.count(), 0);
+        assert_eq!(rcc(&rig, &["home", "list"])?, "");
+        assert_eq!(fs::read_to_string(rig.user.home.join("kept/file"))?, "kept\n");
+        // The next session has a new one.
+        assert_eq!(inside(&rig, "ls -d ~/deep 2>/dev/null || echo new")?, "new\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_persons_terminal_language_and_time() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        user(&rig, "infocmp xterm-256color | sed 's/^xterm-256color[^,]*,/mine-77|my own,/; s/colors#[^,]*,/colors#77,/' >~/mine.ti
+            tic -x -o ~/.terminfo ~/mine.ti; ln -s /etc/passwd ~/.terminfo/l")?;
+        let ask = |term: &str| -> Result<(String, String)> {
+            let mut command = rig.rcc([
+                "run",
+                "--",
+                "/bin/bash",
+                "-c",
+                "echo $TERM; tput colors; echo $COLORTERM $LC_PAPER; date -d @0 +%H",
+            ]);
+            command.envs([
+                ("TERM", term),
+                ("COLORTERM", "truecolor"),
+                ("LC_PAPER", "de_DE.UTF-8"),
+                ("TZ", "Asia/Tokyo"),
+            ]);
+            let output = command.output()?;
+            Ok((succeeds(&output)?, String::from_utf8_lossy(&output.stderr).into_owned()))
+        };
+        let (known, said) = ask("xterm-256color")?;
+        assert_eq!(known, "xterm-256color\n256\ntruecolor de_DE.UTF-8\n09\n");
+        ensure!(!said.contains("describes the terminal"), "{said}");
+        // Described only by the person's own file.
+        let (own, said) = ask("mine-77")?;
+        assert_eq!(own, "mine-77\n77\ntruecolor de_DE.UTF-8\n09\n");
+        ensure!(!said.contains("describes the terminal"), "{said}");
+        for unknown in ["no-such-terminal", "../mine-77", "l", "m/mine-77"] {
+            let (instead, said) = ask(unknown)?;
+            assert_eq!(instead.lines().next(), Some("xterm-256color"), "{unknown}");
+            assert_eq!(said.matches("describes the terminal").count(), 1, "{unknown}: {said}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn what_is_not_there_is_said_in_a_sentence() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        for arguments in [["run", "-p", "8080:80", "--", "true"], ["run", "--publish", "80", "--", "true"]] {
+            let output = rig.rcc(arguments).output()?;
+            assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+            ensure!(String::from_utf8_lossy(&output.stderr).contains("rcc publishes no ports"), "{}", shown(&output));
+        }
+        let said = |arguments: &[&str]| -> Result<String> {
+            Ok(String::from_utf8_lossy(&rig.rcc(arguments).output()?.stderr).into_owned())
+        };
+        ensure!(said(&["run", "--", "docker", "ps"])?.contains("docker: containers don't run inside"));
+        ensure!(!said(&["run", "--", "true"])?.contains("containers"));
+        user(&rig, "touch compose.yaml")?;
+        ensure!(said(&["run", "--", "true"])?.contains("compose.yaml: containers don't run inside"));
+        Ok(())
+    });
+}

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod allow;
 pub mod claude;
 pub mod deny;
+pub mod home;
 pub mod log;
 pub mod login;
 pub mod logout;

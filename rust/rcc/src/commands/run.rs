@@ -1,7 +1,7 @@
 //! `rcc run -- CMD…`: any program where the agent would be.
 
 use crate::Done;
-use crate::prepare::{self, Place, What};
+use crate::prepare::{self, NotThere, Place, What};
 use clap::Args;
 use std::ffi::OsString;
 
@@ -10,6 +10,8 @@ use std::ffi::OsString;
 pub struct RunArgs {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    _not_there: NotThere,
     /// The program and its arguments, as found inside.
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
