@@ -2,6 +2,7 @@
 //! `cargo xtask daily`, demanded by the tests.
 
 pub mod git;
+pub mod hosts;
 
 use anyhow::{Result, ensure};
 use std::fmt;

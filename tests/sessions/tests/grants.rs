@@ -186,6 +186,11 @@ fn nobody_inside_can_say_it() {
 }
 
 #[test]
+fn the_daily_table_holds() {
+    inside_with(SETUP, |world| rcc_rig::daily::hosts::table(&Rig::start(world, &[], "")?)?.holds());
+}
+
+#[test]
 fn no_project_holds_the_sessions_folders() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;

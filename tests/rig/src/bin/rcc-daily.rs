@@ -27,5 +27,7 @@ fn tables() -> Result<()> {
             table.holds()?;
         }
     }
-    Ok(())
+    let table = daily::hosts::table(&rig)?;
+    println!("{table}");
+    table.holds()
 }
