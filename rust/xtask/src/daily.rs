@@ -3,7 +3,7 @@
 use crate::product::{self, AGENTS, BINARIES};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{demo, prerequisites};
+use crate::{agent, demo, prerequisites};
 use anyhow::Result;
 use xshell::cmd;
 
@@ -23,6 +23,7 @@ pub fn run(_: &Args) -> Result<()> {
 fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
     product::build(workspace, steps)?;
+    steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let sh = workspace.shell()?;
     steps.command("build world", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig"))?;
     let programs = workspace.target.join("debug");

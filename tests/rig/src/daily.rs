@@ -3,6 +3,7 @@
 
 pub mod git;
 pub mod hosts;
+pub mod key;
 
 use anyhow::{Result, ensure};
 use std::fmt;

@@ -298,3 +298,13 @@ fn the_agent_begins_in_a_new_project_without_a_question() {
         Ok(())
     });
 }
+
+#[test]
+fn a_days_keys() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let table = rcc_rig::daily::key::table(&rig)?;
+        println!("{table}");
+        table.holds()
+    });
+}

@@ -27,7 +27,9 @@ fn tables() -> Result<()> {
             table.holds()?;
         }
     }
-    let table = daily::hosts::table(&rig)?;
-    println!("{table}");
-    table.holds()
+    for table in [daily::hosts::table(&rig)?, daily::key::table(&rig)?] {
+        println!("{table}");
+        table.holds()?;
+    }
+    Ok(())
 }
