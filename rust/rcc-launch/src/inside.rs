@@ -1,23 +1,14 @@
 //! What a person has chosen to take along: toolchains for every project, and folders for single ones. Kept in one file of
 //! the person's, `~/.config/rcc/inside.toml`, which is read and replaced whole.
-//!
-//! Invariant: the file is a plain one of the person's, in a folder of the person's that nobody else writes; else it is
-//! neither read nor written. (`~/.config` itself may be a link, as it is where people keep their dotfiles.)
 
 use crate::added::Access;
-use crate::beneath;
 use crate::machine::Person;
-use nix::fcntl::{Flock, FlockArg, OFlag};
-use nix::sys::stat::Mode;
+use crate::personal::{FOLDER, Personal, Privacy};
 use rcc_report::{Code, Problem};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use zeroize::Zeroizing;
 
-/// The folder, below the home folder.
-const FOLDER: &str = ".config/rcc";
 const FILE: &str = "inside.toml";
 const LIMIT: u64 = 256 << 10;
 
@@ -61,88 +52,40 @@ pub fn place(person: &Person) -> PathBuf {
 
 /// Reads the choice; there is none if there is no file.
 pub fn read(person: &Person) -> Result<Inside, Problem> {
-    match open_folder(person) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Inside::default()),
-        Err(e) => Err(refusal(person, &e)),
-        Ok(folder) => read_in(&folder, person),
+    match Personal::open(&person.home, Code::INSIDE_FILE)? {
+        None => Ok(Inside::default()),
+        Some(folder) => parse(person, folder.read(FILE, LIMIT, Privacy::Open)?),
     }
 }
 
 /// Changes the choice: reads it, and replaces the file by what `change` makes of it. One change at a time.
 pub fn change(person: &Person, change: impl FnOnce(&mut Inside) -> Result<(), Problem>) -> Result<(), Problem> {
-    let wrong = |e: io::Error| refusal(person, &e);
-    let path = person.home.join(FOLDER);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(wrong)?;
-    let folder = open_folder(person).map_err(wrong)?;
-    // Held to the end of the function.
-    let _turn =
-        Flock::lock(folder.try_clone().map_err(wrong)?, FlockArg::LockExclusive).map_err(|(_, e)| wrong(e.into()))?;
-    let mut inside = read_in(&folder, person)?;
-    let before = inside.clone();
-    change(&mut inside)?;
-    if inside == before {
-        return Ok(());
-    }
-    let text = toml::to_string(&inside).map_err(|e| wrong(io::Error::other(e)))?;
-    replace(&folder, text.as_bytes()).map_err(wrong)
+    Personal::create(&person.home, Code::INSIDE_FILE)?.change(FILE, LIMIT, |bytes| {
+        let mut inside = parse(person, bytes)?;
+        change(&mut inside)?;
+        toml::to_string(&inside).map(String::into_bytes).map_err(|e| refusal(person, &e.to_string()))
+    })
 }
 
-fn open_folder(person: &Person) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    let folder =
-        options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(person.home.join(FOLDER))?;
-    private(&folder, person)?;
-    Ok(folder)
+fn parse(person: &Person, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<Inside, Problem> {
+    let Some(bytes) = bytes else { return Ok(Inside::default()) };
+    let text = std::str::from_utf8(&bytes).map_err(|e| refusal(person, &e.to_string()))?;
+    toml::from_str(text).map_err(|e| refusal(person, e.message()))
 }
 
-/// The person's own, and nobody else's to write.
-fn private(file: &File, person: &Person) -> io::Result<()> {
-    let about = file.metadata()?;
-    if about.uid() != person.uid || about.mode() & 0o022 != 0 {
-        return Err(io::Error::other("it, or its folder, is another user's, or others can write it"));
-    }
-    Ok(())
-}
-
-fn read_in(folder: &File, person: &Person) -> Result<Inside, Problem> {
-    let wrong = |e: io::Error| refusal(person, &e);
-    let opened = beneath::open(folder, Path::new(FILE), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY);
-    let opened = match opened {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Inside::default()),
-        other => File::from(other.map_err(wrong)?),
-    };
-    private(&opened, person).map_err(wrong)?;
-    let bytes = beneath::read(folder, Path::new(FILE), LIMIT).map_err(wrong)?;
-    let text = String::from_utf8(bytes).map_err(|e| wrong(io::Error::other(e)))?;
-    toml::from_str(&text).map_err(|e| wrong(io::Error::other(e.message().to_owned())))
-}
-
-/// A new file beside it takes its name, so that it is either the old one or the new one, whatever ends this process.
-fn replace(folder: &File, text: &[u8]) -> io::Result<()> {
-    let fresh = format!(".{FILE}.new");
-    let _left_by_a_kill = nix::unistd::unlinkat(folder, fresh.as_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let mut file = File::from(nix::fcntl::openat(folder, fresh.as_str(), flags, Mode::from_bits_truncate(0o600))?);
-    file.write_all(text)?;
-    file.sync_all()?;
-    nix::fcntl::renameat(folder, fresh.as_str(), folder, FILE)?;
-    folder.sync_all()
-}
-
-fn refusal(person: &Person, error: &io::Error) -> Problem {
+fn refusal(person: &Person, what: &str) -> Problem {
     let place = place(person).display().to_string();
-    let what = match error.raw_os_error() {
-        Some(libc::ELOOP | libc::ENOTDIR) => "it, or its folder, is a link; it must be a plain file".to_owned(),
-        _ => error.to_string(),
-    };
-    let remedy = format!("look at it; without it nothing but the project comes along: ls -ld ~/{FOLDER} '{place}'");
+    let remedy = format!("correct it; without it nothing but the project comes along: mv '{place}' '{place}.old'");
     Problem::new(Code::INSIDE_FILE, place, what, remedy)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use nix::sys::stat::Mode;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
 
     fn person(home: &Path) -> Person {
         let uid = nix::unistd::getuid().as_raw();
@@ -172,9 +115,6 @@ mod tests {
         assert_eq!(inside, Inside { toolchains: vec!["rustup".into()], folders: vec![folder] });
         let about = fs::metadata(place(&person)).unwrap();
         assert_eq!(about.mode() & 0o777, 0o600);
-        // Nothing changed: the file is the same one.
-        change(&person, |_| Ok(())).unwrap();
-        assert_eq!(fs::metadata(place(&person)).unwrap().ino(), about.ino());
     }
 
     #[test]

@@ -124,7 +124,9 @@ fn toolchains_that_are_refused() {
         ] {
             let at = |what: &str| user(&rig, &format!("cd ~/.config/rcc; {what}"));
             at(break_it)?;
-            said += &refused(rig.rcc(["run", "--", "true"]), "RCC-803").context(break_it)?;
+            // Of a bad folder, the first who reads a file in it speaks: that of grants.
+            let code = if break_it.starts_with("cd ..") { "RCC-108" } else { "RCC-803" };
+            said += &refused(rig.rcc(["run", "--", "true"]), code).context(break_it)?;
             said += &refused(add("volta"), "RCC-803").context(break_it)?;
             at(mend_it)?;
         }
