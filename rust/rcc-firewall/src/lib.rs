@@ -7,9 +7,9 @@
 mod facts;
 mod nft;
 
-pub use facts::{facts, gateway_user};
 pub use nft::Nft;
 
+use facts::{facts, gateway_user};
 use nix::fcntl::{Flock, FlockArg};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
@@ -31,7 +31,7 @@ pub enum Applied {
 }
 
 /// Reads root's policy, which only root may be able to write.
-pub fn policy(path: &Path) -> Result<Policy, Vec<Problem>> {
+fn policy(path: &Path) -> Result<Policy, Vec<Problem>> {
     let unreadable = |e: std::io::Error| {
         let remedy = "write it as root; docs/policy.md has every key";
         vec![Problem::new(Code::POLICY_UNREADABLE, path.display().to_string(), e.to_string(), remedy)]
@@ -39,6 +39,14 @@ pub fn policy(path: &Path) -> Result<Policy, Vec<Problem>> {
     let bytes = rcc_host::trusted::read(path).map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|e| unreadable(std::io::Error::other(e)))?;
     rcc_policy::parse(&text, &path.display().to_string())
+}
+
+/// The table that root's policy and this machine make now.
+pub fn wanted(path: &Path) -> Result<Table, Vec<Problem>> {
+    let policy = policy(path)?;
+    let egress = policy.egress();
+    let facts = gateway_user().and_then(|gateway| facts(&egress, gateway)).map_err(|p| vec![p])?;
+    Ok(Table::new(&egress, policy.fingerprint(), &facts))
 }
 
 /// What is in force, beside what is wanted.

@@ -1,9 +1,9 @@
 //! `rcc-firewall`: root's command for the host firewall.
 
 use clap::{Parser, Subcommand};
-use rcc_firewall::{Applied, Nft, POLICY, apply, facts, gateway_user, policy, remove, report, status};
+use rcc_firewall::{Applied, Nft, POLICY, apply, remove, report, status, wanted};
 use rcc_report::{EXIT_REFUSED, Problem};
-use rcc_rules::{Found, Table};
+use rcc_rules::Found;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,10 +65,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let policy = policy(&arguments.policy)?;
-    let egress = policy.egress();
-    let facts = facts(&egress, gateway_user().map_err(one)?).map_err(one)?;
-    let wanted = Table::new(&egress, policy.fingerprint(), &facts);
+    let wanted = wanted(&arguments.policy)?;
     if matches!(arguments.what, What::Apply) {
         let applied = apply(&nft, &wanted).map_err(one)?;
         if arguments.json {

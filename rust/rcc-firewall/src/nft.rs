@@ -32,7 +32,8 @@ impl Nft {
 
     /// The table `inet rcc` as nft lists it; `None` if there is no such table.
     pub fn list(&self) -> Result<Option<Value>, Problem> {
-        let output = self.call(&["--json", "list", "table", "inet", TABLE], b"")?;
+        // Protocols by number: their names are those of /etc/protocols, where there is one.
+        let output = self.call(&["--json", "--numeric-protocol", "list", "table", "inet", TABLE], b"")?;
         if output.status.success() {
             return serde_json::from_slice(&output.stdout).map(Some).map_err(|e| unexpected(&e.to_string()));
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rcc_firewall::{Applied, Nft, apply, remove, status};
 use rcc_policy::Policy;
-use rcc_rules::{CANARY, Facts, Found, Packet, Protocol, Ruling, Table, canary_port};
+use rcc_rules::{Facts, Found, Packet, Protocol, Ruling, Table};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -151,10 +151,7 @@ fn other_tables_are_left_alone_and_reopen_nothing() {
 fn the_canary_tells_the_policies_apart() {
     let kernel = network();
     let (one, other) = (policy(FULL), policy("allow = [\"a.example:443\"]\n"));
-    let canary = |policy: &Policy| {
-        let to = SocketAddr::from((CANARY, canary_port(policy.fingerprint())));
-        verdict(GATEWAY, to)
-    };
+    let canary = |policy: &Policy| verdict(GATEWAY, policy.fingerprint().canary().into());
     assert_eq!(canary(&one), Some(libc::ECONNREFUSED), "no table: a closed port");
     apply(&kernel, &table(&one)).unwrap();
     assert_eq!(canary(&one), Some(libc::EHOSTUNREACH));

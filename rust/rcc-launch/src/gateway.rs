@@ -72,6 +72,8 @@ impl Gateway {
         match packet::receive(&self.connection) {
             Ok(Some((FromGateway::Granted { cut }, _))) => Word::Grants(Ok(cut)),
             Ok(Some((FromGateway::Refused { problem }, _))) => Word::Grants(Err(problem)),
+            Ok(Some((FromGateway::Held { problem }, _))) => Word::Held(problem),
+            Ok(Some((FromGateway::Released, _))) => Word::Released,
             Ok(Some((FromGateway::Closing { problem }, _))) => Word::Farewell(problem),
             Ok(Some((other, _))) => Word::Farewell(unexpected(&other)),
             Ok(None) => Word::Farewell(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
@@ -92,8 +94,14 @@ impl Gateway {
             }
             match packet::receive(&self.connection).ok()?? {
                 (FromGateway::Summary(summary), _) => return Some(summary),
-                // The answer to something that was asked before.
-                (FromGateway::Granted { .. } | FromGateway::Refused { .. }, _) => {}
+                // Said, or the answer to something that was asked, before.
+                (
+                    FromGateway::Granted { .. }
+                    | FromGateway::Refused { .. }
+                    | FromGateway::Held { .. }
+                    | FromGateway::Released,
+                    _,
+                ) => {}
                 _ => return None,
             }
         }
@@ -119,6 +127,10 @@ impl Gateway {
 pub enum Word {
     /// What became of the grants that were asked for: connections that were cut, or why nothing changed.
     Grants(Result<u32, Problem>),
+    /// Why nothing of the session moves for now.
+    Held(Problem),
+    /// It moves again.
+    Released,
     /// Why it ends the session.
     Farewell(Problem),
 }
@@ -194,6 +206,8 @@ fn unexpected(message: &FromGateway) -> Problem {
         FromGateway::Opened(_) => "opened",
         FromGateway::Listening => "listening",
         FromGateway::Refused { .. } => "refused",
+        FromGateway::Held { .. } => "held",
+        FromGateway::Released => "released",
         FromGateway::Closing { .. } => "closing",
         FromGateway::Granted { .. } => "granted",
         FromGateway::Summary(_) => "summary",

@@ -498,6 +498,9 @@ impl Live {
                 Event::HookSpeaks => self.hear_hook(launch, hook_spec)?,
                 Event::GatewaySpeaks => match self.gateway.hear() {
                     Word::Grants(answer) => self.control.answered(answer),
+                    // The person must know at once; a program that draws on the terminal draws over it in time.
+                    Word::Held(problem) => eprint!("\r\nrcc: connections are held: {problem}\r\n"),
+                    Word::Released => eprint!("\r\nrcc: connections go on: the host firewall is in force again\r\n"),
                     Word::Farewell(problem) => self.stop(problem),
                 },
                 Event::PersonSpeaks => self.control.hear(&self.gateway),

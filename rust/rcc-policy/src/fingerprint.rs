@@ -3,6 +3,11 @@
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// The address at which unprivileged code sees whether the firewall is in force: loopback, so that it works offline, and
+/// nobody's.
+const CANARY: Ipv4Addr = Ipv4Addr::new(127, 82, 67, 67);
 
 /// The first 64 bits of the SHA-256 of a policy's canonical rendering. Shown as 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,10 +27,12 @@ impl Fingerprint {
         if plain { u64::from_str_radix(text, 16).ok().map(Self) } else { None }
     }
 
-    /// The number, for what derives from it (the canary's port).
+    /// Where the firewall of this policy, and of no other, refuses as an administrator does (EHOSTUNREACH); any other port
+    /// there is a closed one (ECONNREFUSED). The port is 1024 to 65535.
     #[must_use]
-    pub fn as_u64(self) -> u64 {
-        self.0
+    pub fn canary(self) -> SocketAddrV4 {
+        let port = 1024 + self.0 % (65536 - 1024);
+        SocketAddrV4::new(CANARY, u16::try_from(port).unwrap_or(u16::MAX))
     }
 }
 

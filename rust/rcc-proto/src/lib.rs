@@ -145,6 +145,13 @@ pub enum FromGateway {
         /// Why not.
         problem: Problem,
     },
+    /// The host firewall is not proven, so nothing of the session moves until `Released`. Since 1.1.
+    Held {
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// It is proven again. Since 1.1.
+    Released,
     /// The session is being ended by the gateway.
     Closing {
         /// Why.

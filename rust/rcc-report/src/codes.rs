@@ -86,4 +86,5 @@ codes! {
     FIREWALL_DRIFTED = 903, "The table `inet rcc` in the kernel is not the one that was applied.";
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
+    FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
 }

@@ -34,7 +34,7 @@ pub enum Found {
     Foreign,
 }
 
-/// Compares the table with what `nft -j list table inet rcc` printed; `None` stands for no such table. An error if it is
+/// Compares the table with what `nft --json --numeric-protocol list table inet rcc` printed; `None` stands for no such table. An error if it is
 /// not what nft prints.
 pub fn compare(wanted: &Table, listed: Option<&Value>) -> Result<Found, String> {
     let Some(listed) = listed else { return Ok(Found::Absent) };

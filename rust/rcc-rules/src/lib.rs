@@ -29,7 +29,7 @@ mod text;
 pub use compare::{Difference, Found, compare, fingerprint_of};
 pub use decide::{Packet, Protocol, Ruling};
 pub use rule::{Action, Match, Rule, SetName};
-pub use table::{CANARY, Facts, Table, canary_port};
+pub use table::{Facts, Table};
 
 /// The table's name, in the family `inet`.
 pub const TABLE: &str = "rcc";

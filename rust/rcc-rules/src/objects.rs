@@ -1,4 +1,5 @@
-//! The table as objects of nft's JSON (libnftables-json(5)), in the form in which nft itself lists them.
+//! The table as objects of nft's JSON (libnftables-json(5)), in the form in which nft itself lists them
+//! with `--numeric-protocol`.
 
 use crate::TABLE;
 use crate::rule::{Action, LOG_BURST, LOG_RATE, Match, Rule, SetName, family};
@@ -116,7 +117,8 @@ fn condition(condition: &Match) -> Statement<'static> {
             (field("tcp", "dport"), Operator::EQ, right)
         }
         Match::Udp(port) => (field("udp", "dport"), Operator::EQ, Expression::Number((*port).into())),
-        Match::AnyTcp => (meta(MetaKey::L4proto), Operator::EQ, text("tcp")),
+        // By its number: a name needs /etc/protocols.
+        Match::AnyTcp => (meta(MetaKey::L4proto), Operator::EQ, Expression::Number(6)),
     };
     Statement::Match(stmt::Match { left, right, op })
 }

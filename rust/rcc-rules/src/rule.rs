@@ -117,7 +117,7 @@ impl fmt::Display for Match {
                 }
             },
             Self::Udp(port) => write!(f, "udp dport {port}"),
-            Self::AnyTcp => f.write_str("meta l4proto tcp"),
+            Self::AnyTcp => f.write_str("meta l4proto 6"),
         }
     }
 }

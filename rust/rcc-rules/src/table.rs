@@ -5,11 +5,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rcc_policy::address::{METADATA, NAT64, PUBLIC_V6, SIX_TO_FOUR, SPECIAL_V4, SPECIAL_V6};
 use rcc_policy::{Egress, Fingerprint, Resolvers};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// The address at which unprivileged code sees whether the table is in force: loopback, so that it works offline, and
-/// nobody's. Its port is [`canary_port`]'s.
-pub const CANARY: Ipv4Addr = Ipv4Addr::new(127, 82, 67, 67);
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What the machine adds to the policy.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -43,13 +39,6 @@ pub(crate) const GATEWAY: &str = "gateway";
 pub(crate) const OUTPUT: &str = "output";
 /// After every rule that could give a packet another destination (`dstnat` is -100), and after the usual filters (0).
 pub(crate) const PRIORITY: i32 = 200;
-
-/// The canary's port: 1024 to 65535, by the fingerprint.
-#[must_use]
-pub fn canary_port(fingerprint: Fingerprint) -> u16 {
-    let port = 1024 + fingerprint.as_u64() % (65536 - 1024);
-    u16::try_from(port).unwrap_or(u16::MAX)
-}
 
 impl Table {
     /// What must be in force.
@@ -96,9 +85,9 @@ impl Table {
 fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule> {
     let tcp = |port: u16| Match::Tcp([port].into());
     let refuse = Action::Goto(REFUSED);
-    let canary = Match::To(IpAddr::V4(CANARY).into());
+    let canary = fingerprint.canary();
     let mut rules = vec![Rule::new(
-        [canary, tcp(canary_port(fingerprint))],
+        [Match::To(IpAddr::V4(*canary.ip()).into()), tcp(canary.port())],
         Action::Prohibit,
         format!("canary, policy {fingerprint}"),
     )];

@@ -79,7 +79,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Run, "git", "git"),
     program(Purpose::Build, "cc", "gcc"),
     file(Purpose::Build, "/usr/include/stdio.h", "libc6-dev"),
-    program(Purpose::Test, "nft", "nftables"),
+    program(Purpose::Run, "nft", "nftables"),
     program(Purpose::Demo, "ip", "iproute2"),
     program(Purpose::Test, "ps", "procps"),
     program(Purpose::Test, "rev", "bsdextrautils"),

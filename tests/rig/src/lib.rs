@@ -29,7 +29,7 @@ pub const POLICY: &str = "/etc/rcc/policy.toml";
 pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
 
 const INSTALLED: &str = "/usr/local/libexec/rcc/test";
-const PROGRAMS: [&str; 3] = ["rcc", "rcc-hook", "rcc-gateway"];
+const PROGRAMS: [&str; 4] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall"];
 
 /// rcc, set up in a world.
 pub struct Rig<'a> {
@@ -78,12 +78,25 @@ impl<'a> Rig<'a> {
         )
     }
 
-    /// Writes root's policy; it is for sessions that begin from now on.
+    /// Writes root's policy, and puts its firewall in force; both are for sessions that begin from now on.
     pub fn policy(&self, text: &str) -> Result<()> {
         fs::create_dir_all("/etc/rcc")?;
         fs::set_permissions("/etc/rcc", fs::Permissions::from_mode(0o755))?;
         fs::write(POLICY, text)?;
-        Ok(fs::set_permissions(POLICY, fs::Permissions::from_mode(0o644))?)
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o644))?;
+        // A policy that is not valid has no firewall; sessions say what is wrong with it.
+        let valid = rcc_policy::parse(text, POLICY).is_ok();
+        let output = self.firewall("apply").output().context("starting rcc-firewall")?;
+        ensure!(output.status.success() || !valid, "{}", shown(&output));
+        Ok(())
+    }
+
+    /// `rcc-firewall WHAT` as root.
+    #[must_use]
+    pub fn firewall(&self, what: &str) -> Command {
+        let mut command = Command::new(Path::new(INSTALLED).join("rcc-firewall"));
+        command.arg(what).env_clear().current_dir("/").stdin(Stdio::null());
+        command
     }
 
     /// Starts the gateway as its system user, and waits until it listens.
@@ -192,6 +205,10 @@ impl<'a> Rig<'a> {
 impl Drop for Rig<'_> {
     fn drop(&mut self) {
         let _ = self.kill_gateway();
+        // In a world's own network it goes with that.
+        if self.world.at.machine_network {
+            let _ = self.firewall("remove").status();
+        }
     }
 }
 

@@ -6,11 +6,12 @@
 
 use crate::rate::Bucket;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, recv, send};
 use rcc_report::escaped;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -62,6 +63,11 @@ impl Log {
             names: Bounded::new("dns"),
             start: Instant::now(),
         }))
+    }
+
+    /// For the supervisor's end.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(self.0.fd.as_fd(), PollFlags::empty())
     }
 
     /// Hears of what was written, until the supervisor is gone.

@@ -4,6 +4,7 @@
 //! first byte. It ends when the launcher's connection or the supervisor does, and with it each of its sockets.
 
 mod accept;
+mod canary;
 pub(crate) mod confine;
 mod connection;
 mod dial;
@@ -21,11 +22,15 @@ mod sniff;
 use crate::policy;
 use handover::Received;
 use log::Log;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
+use rcc_policy::Fingerprint;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use session::Session;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -33,7 +38,12 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::LocalOptions;
+use tokio::time::MissedTickBehavior;
 
+/// How often the host firewall is proven during a session.
+const PROVEN_EVERY: Duration = Duration::from_secs(1);
+/// Milliseconds between two looks at a firewall that is not proven.
+const HELD_LOOK: u8 = 200;
 /// How long each step of the handshake may take.
 const STEP: Duration = Duration::from_secs(10);
 
@@ -99,6 +109,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
         )
     })?;
     let resolved = prepared.policy.resolve(&grants).map_err(policy::first)?;
+    canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
     let session = Session::new(prepared.policy, resolved, credentials, log.clone())?;
@@ -140,6 +151,7 @@ fn run(
         let mut serve = tokio::task::spawn_local(session::serve(session.clone(), sockets));
         tokio::select! {
             why = watch(launcher, session, agreed) => why,
+            why = keep_proven(launcher, session, agreed) => why,
             _ = &mut log => Ok(()),
             why = &mut serve => why.map_or(Ok(()), Err),
         }
@@ -177,6 +189,44 @@ async fn watch(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result
         }
         // One that says much must not keep connections waiting.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Proves the host firewall once a second; while it is not proven, nothing moves.
+async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<(), Problem> {
+    let fingerprint = session.root.fingerprint();
+    let mut every = tokio::time::interval(PROVEN_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let Err(problem) = canary::prove(fingerprint) else { continue };
+        if agreed.minor < 1 {
+            // A launcher of 1.0 could not tell the person.
+            return Err(problem);
+        }
+        let reason = log::plain(&problem.what);
+        session.log.session(&json!({"event": "unproven", "code": problem.code.to_string(), "reason": reason}));
+        tell(launcher, &FromGateway::Held { problem });
+        if hold(launcher, &session.log, fingerprint).is_break() {
+            return Ok(());
+        }
+        session.log.session(&json!({"event": "proven"}));
+        tell(launcher, &FromGateway::Released);
+    }
+}
+
+/// Blocks the one thread that reads, decides, dials and passes on, until the firewall is proven; breaks when the launcher
+/// or the supervisor has gone.
+fn hold(launcher: &OwnedFd, log: &Log, fingerprint: Fingerprint) -> ControlFlow<()> {
+    loop {
+        let mut gone = [PollFd::new(launcher.as_fd(), PollFlags::empty()), log.poll_fd()];
+        match poll(&mut gone, PollTimeout::from(HELD_LOOK)) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            _ => return ControlFlow::Break(()),
+        }
+        if canary::prove(fingerprint).is_ok() {
+            return ControlFlow::Continue(());
+        }
     }
 }
 

@@ -140,6 +140,7 @@ fn what_root_does_not_say_leaves_the_webs_and_sshs_ports_to_the_person() {
         assert!(grant(&session, &["a.example.org:9000"]).unwrap_err().contains("RCC-106"));
         assert!(grant(&session, &["11.1.2.3:443"]).unwrap_err().contains("RCC-106"), "addresses are root's to name");
         std::fs::write("/etc/rcc/policy.toml", "users = [\"alice\"]\nmay_allow = []\n").unwrap();
+        put_in_force();
         let session = world.session(9000);
         assert!(grant(&session, &["a.example.org:443"]).unwrap_err().contains("RCC-106"), "empty means nothing");
     });

@@ -1,6 +1,7 @@
 //! The real supervisor and workers, in namespaces of the test's own.
 
 mod agent;
+mod firewall;
 mod grants;
 mod key;
 mod launcher;

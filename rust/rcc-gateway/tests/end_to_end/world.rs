@@ -114,6 +114,7 @@ impl World {
         .join()
         .unwrap();
         netlink::route("0.0.0.0", 0, Some("10.77.0.1"));
+        put_in_force();
         let names = Names::default();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (n, a) = (names.clone(), asked.clone());
@@ -203,6 +204,13 @@ impl Drop for World {
         }
         let _ = self.gateway.kill();
         let _ = self.gateway.wait();
+    }
+}
+
+/// The host firewall of the policy as it is now. One that is not valid has none.
+pub fn put_in_force() {
+    if let Ok(wanted) = rcc_firewall::wanted(std::path::Path::new("/etc/rcc/policy.toml")) {
+        rcc_firewall::apply(&rcc_firewall::Nft::find().unwrap(), &wanted).unwrap();
     }
 }
 

@@ -1,0 +1,88 @@
+//! The outer wall: what a gateway that was taken over can reach, with the host firewall and, as the control, without; and
+//! what the person sees when the firewall goes away during a session.
+
+use anyhow::{Result, ensure};
+use rcc_rig::{Rig, shown};
+use rcc_sessions::{Live, SETUP, refused};
+use rcc_world::inside_with;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+/// Connects as the gateway's user, with any code: prints how it ended.
+fn as_gateway(to: &str, port: u16) -> Result<Output> {
+    let user = nix::unistd::User::from_name(rcc_proto::GATEWAY_USER)?.expect("the rig has made the gateway's user");
+    let script = "import socket, sys\n\
+        s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n\
+        s.settimeout(5)\n\
+        try: s.connect((sys.argv[1], int(sys.argv[2]))); print('connected')\n\
+        except OSError as e: print(e)\n";
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script, to, &port.to_string()]).uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    Ok(command.output()?)
+}
+
+/// What is not public, by a host that answers there: address, port, what it is.
+const NOT_PUBLIC: &[(&str, u16, &str)] = &[
+    ("169.254.169.254", 80, "the cloud's metadata service"),
+    ("192.168.77.1", 80, "the router"),
+    ("192.168.77.20", 80, "a neighbour on the LAN"),
+    ("2600:77::20", 80, "a neighbour on the LAN, by IPv6"),
+    ("127.0.0.1", 8901, "a service on the host's localhost"),
+    ("192.168.77.50", 8902, "a service of the host's, by its own address"),
+];
+
+#[test]
+fn a_gateway_that_was_taken_over_reaches_nothing_private_and_no_other_port() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["allowed.example:443"], "")?;
+        let public = "11.1.0.10";
+        for (to, port, what) in NOT_PUBLIC.iter().copied().chain([(public, 80, "a port that the policy does not name")])
+        {
+            let output = as_gateway(to, port)?;
+            ensure!(String::from_utf8_lossy(&output.stdout).contains("refused"), "{what}: {}", shown(&output));
+        }
+        let allowed = as_gateway(public, 443)?;
+        ensure!(allowed.stdout.starts_with(b"connected"), "the policy's port: {}", shown(&allowed));
+        // Other users are left alone, and without the table so is the gateway's.
+        let other = rig
+            .command("/usr/bin/python3")
+            .args(["-c", "import socket; socket.create_connection(('192.168.77.20', 80))"])
+            .status()?;
+        ensure!(other.success(), "the person's own traffic");
+        ensure!(rig.firewall("remove").status()?.success(), "remove");
+        for (to, port, what) in NOT_PUBLIC {
+            let output = as_gateway(to, *port)?;
+            ensure!(output.stdout.starts_with(b"connected"), "the control: {what}: {}", shown(&output));
+        }
+        let mut command = rig.rcc(["run", "--", "true"]);
+        command.env_remove("ANTHROPIC_API_KEY");
+        refused(command, "RCC-906")?;
+        Ok(())
+    });
+}
+
+#[test]
+fn the_person_is_told_that_connections_are_held() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["allowed.example:80"], "")?;
+        let fetch = "curl -sS -o /dev/null -w '%{http_code}\\n' http://allowed.example/";
+        let mut live = Live::start(&rig, &format!("{fetch}\nread line\n{fetch}"))?;
+        ensure!(live.line()? == "200", "before");
+        let mut said = BufReader::new(live.child.stderr.take().expect("a pipe"));
+        ensure!(rig.firewall("remove").status()?.success(), "remove");
+        let mut heard = String::new();
+        while !heard.contains("RCC-906") {
+            ensure!(said.read_line(&mut heard)? > 0, "nothing more is said: {heard}");
+        }
+        ensure!(heard.contains("connections are held"), "{heard}");
+        writeln!(live.stdin.take().expect("a pipe"))?;
+        std::thread::sleep(Duration::from_millis(500));
+        ensure!(rig.firewall("apply").stdout(Stdio::null()).status()?.success(), "apply");
+        ensure!(live.line()? == "200", "the held request goes on");
+        let (status, _) = live.end()?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    });
+}
