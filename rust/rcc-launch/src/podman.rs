@@ -87,19 +87,27 @@ fn forget(machine: &Machine, id: &str) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    // conmon writes down how a container ended even after Podman has removed it.
+    monitor_ends(id);
+    forget_exit(machine, id);
+}
+
+/// Waits for conmon's end: it writes down how a container ended even after Podman has removed it.
+fn monitor_ends(id: &str) {
     let end = Instant::now() + CONMON_PATIENCE;
     while monitored(id) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(10));
     }
-    forget_exit(machine, id);
 }
 
 /// Takes away what conmon wrote down: the first Podman does itself, unless a process of its own was killed in between; the
 /// second, a folder, is left by Podman 5.8 in any case.
 pub fn forget_exit(machine: &Machine, id: &str) {
     let _gone_already = fs::remove_file(exits(machine).join(id));
-    let _gone_already = fs::remove_dir_all(machine.runtime_dir.join("libpod/tmp/persist").join(id));
+    let persisted = machine.runtime_dir.join("libpod/tmp/persist").join(id);
+    if persisted.exists() {
+        monitor_ends(id);
+        let _gone_already = fs::remove_dir_all(persisted);
+    }
 }
 
 /// How long conmon may take to follow its container.

@@ -38,7 +38,8 @@ fn a_gateway_that_was_taken_over_reaches_nothing_private_and_no_other_port() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &["allowed.example:443"], "")?;
         let public = "11.1.0.10";
-        for (to, port, what) in NOT_PUBLIC.iter().copied().chain([(public, 80, "a port that the policy does not name")])
+        for (to, port, what) in
+            NOT_PUBLIC.iter().copied().chain([(public, 853, "a port that the policy does not name")])
         {
             let output = as_gateway(to, port)?;
             ensure!(String::from_utf8_lossy(&output.stdout).contains("refused"), "{what}: {}", shown(&output));
