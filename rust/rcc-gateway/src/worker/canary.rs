@@ -21,7 +21,9 @@ pub fn prove(fingerprint: Fingerprint) -> Result<(), Problem> {
         (Err(Errno::ECONNREFUSED), _) => "it is not in force, or it is another policy's".to_owned(),
         (canary, beside) => format!("its canary answers {canary:?}, and {beside:?} beside it"),
     };
-    Err(Problem::new(Code::FIREWALL_UNPROVEN, "host firewall", what, "sudo rcc-firewall apply"))
+    // Both are installed side by side.
+    let program = std::env::current_exe().unwrap_or_default().with_file_name("rcc-firewall");
+    Err(Problem::new(Code::FIREWALL_UNPROVEN, "host firewall", what, format!("sudo {} apply", program.display())))
 }
 
 fn answer(to: SocketAddrV4) -> Result<(), Errno> {
