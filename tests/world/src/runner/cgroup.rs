@@ -1,13 +1,14 @@
 //! The world's cgroup: one below the root of the unified hierarchy, which the world sees as its root.
 //!
 //! Invariant: the machine's own cgroup mounts aren't touched; the hierarchy is reached by a mount that has no place in
-//! any tree (fsmount). A cgroup's name holds its runner's pid and start time, so what a killed pair of runner and
-//! janitor left is known and removed by the next runner.
+//! any tree (fsmount). A cgroup's name holds its runner's pid namespace, pid and start time, so what a killed pair of runner
+//! and janitor left is known and removed by the next runner there; other namespaces' are not judged.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,11 +49,17 @@ fn started(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// What the names begin with that belong to runners of this pid namespace.
+fn prefix() -> Result<String> {
+    let namespace = fs::metadata("/proc/self/ns/pid").context("/proc isn't there")?;
+    Ok(format!("{PREFIX}{}-", namespace.ino()))
+}
+
 impl Cgroup {
     /// Makes this runner's, and removes those of runners that are no more.
     pub fn create() -> Result<Self> {
         let me = std::process::id();
-        let name = format!("{PREFIX}{me}-{}", started(me).context("/proc isn't there")?);
+        let name = format!("{}{me}-{}", prefix()?, started(me).context("/proc isn't there")?);
         let this = Self { hierarchy: hierarchy()?, name };
         for name in this.stale()? {
             remove_tree(&this.at(&name));
@@ -63,10 +70,10 @@ impl Cgroup {
 
     /// The cgroups of worlds whose runner is no more.
     fn stale(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
+        let (mut names, prefix) = (Vec::new(), prefix()?);
         for entry in fs::read_dir(self.at(""))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let Some((pid, time)) = name.strip_prefix(PREFIX).and_then(|n| n.split_once('-')) else { continue };
+            let Some((pid, time)) = name.strip_prefix(&prefix).and_then(|n| n.split_once('-')) else { continue };
             if pid.parse().ok().and_then(started) != time.parse().ok() {
                 names.push(name);
             }
