@@ -86,8 +86,8 @@ const PERHAPS_PATIENCE: Duration = Duration::from_secs(20);
 const UNWATCHED: Duration = Duration::from_millis(500);
 /// How often absent protected names are looked for.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
-/// Inotify's share of a session; the kernel's defaults for a whole user are 128 and about a million.
-const INOTIFY: (u32, u32) = (128, 262_144);
+/// A session's most of inotify's instances and watches, where the person has twice as many.
+const INOTIFY: (u32, u32) = (64, 262_144);
 
 /// The id that `rcc plan` shows, since no session exists.
 pub const PLANNED_ID: &str = "0000000000000000";
@@ -341,9 +341,16 @@ fn hook_spec(
         project: launch.project.path.clone(),
         protected: protection.covered.clone(),
         ranges,
-        inotify_instances: INOTIFY.0,
-        inotify_watches: INOTIFY.1,
+        inotify_instances: inotify("max_user_instances", INOTIFY.0),
+        inotify_watches: inotify("max_user_watches", INOTIFY.1),
     })
+}
+
+/// A session's share of a limit that counts against the person as well: half at most, so that neither rcc's own watching nor
+/// the person's programs are left without.
+fn inotify(limit: &str, most: u32) -> u32 {
+    let text = fs::read_to_string(Path::new("/proc/sys/fs/inotify").join(limit)).ok();
+    text.and_then(|t| t.trim().parse::<u32>().ok()).map_or(most, |all| most.min(all / 2))
 }
 
 /// File systems that the host has mounted below the read-only parts of its root; they come along.
