@@ -59,8 +59,8 @@ impl Steps {
         self.run(name, || self.logged(name, command))
     }
 
-    /// Runs one program with its output added to the log of the step `name`; the log is shown if the program fails.
-    pub fn logged(&self, name: &'static str, command: impl Into<Command>) -> Result<()> {
+    /// Runs one program with its output added to the log of that name; the log is shown if the program fails.
+    pub fn logged(&self, name: &str, command: impl Into<Command>) -> Result<()> {
         let mut command = command.into();
         let path = self.logs.join(format!("{}.log", name.replace(' ', "-")));
         let log = File::options()

@@ -195,7 +195,7 @@ impl Run<'_> {
                 .read_only(&self.workspace.root, root)
                 .variable("INSTA_WORKSPACE_ROOT", root)
                 .variable("RCC_WORLD_BIN", &format!("{PROGRAMS}/rcc-world"));
-            if steps.logged("tests", entry.command(&["--test-threads", "2"])?).is_err() {
+            if steps.logged(name, entry.command(&["--test-threads", "2"])?).is_err() {
                 failed.push(name.as_str());
             }
         }
