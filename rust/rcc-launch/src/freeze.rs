@@ -2,18 +2,20 @@
 //! freeze is not always there.
 
 use std::fs;
+use std::path::Path;
 
 /// Rounds until a container that forks while it is being stopped is given up on; the caller then ends it instead.
 const ROUNDS: usize = 50;
 
 /// Stops every process below, and including, `first`. Whether all stand still: two looks in a row showed the same
-/// processes, each of them stopped.
+/// processes, each of their threads stopped. A thread that still finishes what it asked of the kernel (waiting in `vfork`
+/// for a child that was stopped, too) is stopped before it comes back.
 #[must_use]
 pub fn stop(first: i32) -> bool {
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
         let now = family(first);
-        if now == before && now.iter().all(|pid| matches!(state(*pid), Some('T' | 'Z'))) {
+        if now == before && now.iter().all(|pid| stands_still(*pid)) {
             return true;
         }
         signal(first, libc::SIGSTOP);
@@ -21,6 +23,13 @@ pub fn stop(first: i32) -> bool {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     false
+}
+
+/// Whether no thread of a process runs, or will without being let go on. The first is not enough: until each has seen the
+/// signal, it goes on, and reads what is typed.
+fn stands_still(pid: i32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| state_in(&task.path())).all(|state| matches!(state, 'T' | 'Z' | 'X' | 'D'))
 }
 
 /// Lets every process go on.
@@ -76,7 +85,11 @@ pub fn parent(pid: i32) -> Option<i32> {
 
 /// The state letter of `/proc/PID/stat` (`proc_pid_stat(5)`); the name before it may hold anything.
 fn state(pid: i32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    state_in(&Path::new("/proc").join(pid.to_string()))
+}
+
+fn state_in(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
 

@@ -672,8 +672,7 @@ impl Live {
     /// Stops everything inside and asks the person. What does not stand still is not asked about.
     fn person_accepts(&self, terminal: &Terminal, problem: &Problem) -> bool {
         let Some(init) = self.init else { return false };
-        let stopped = freeze::stop(init);
-        self.podman(libc::SIGSTOP);
+        let stopped = freeze::stop(init) && self.stop_podman();
         let accepted = stopped
             && terminal.interrupt().is_ok_and(|interlude| {
                 eprintln!("rcc: the agent was stopped: {problem}");
@@ -695,6 +694,11 @@ impl Live {
         }
     }
 
+    /// Stops Podman, so that the person's keys are not read by it. Whether it stands still, or has ended.
+    fn stop_podman(&self) -> bool {
+        self.podman_pid().is_none_or(freeze::stop)
+    }
+
     /// Podman's number, unless it has ended.
     fn podman_pid(&self) -> Option<i32> {
         let mut ended = [PollFd::new(self.podman_fd.as_fd(), PollFlags::POLLIN)];
@@ -709,10 +713,10 @@ impl Live {
         let wanted = |init: &i32| freeze::agent_stopped(*init) || (!terminal::in_foreground() && podman_stopped());
         let Some(init) = self.init.filter(wanted) else { return };
         // Nothing inside may go on while this process does not watch. What can't be stopped keeps the terminal.
-        if !freeze::stop(init) {
+        if !freeze::stop(init) || !self.stop_podman() {
+            self.podman(libc::SIGCONT);
             return freeze::resume(init);
         }
-        self.podman(libc::SIGSTOP);
         if let Ok(interlude) = terminal.interrupt() {
             self.stop_job();
             drop(interlude);
