@@ -16,7 +16,7 @@ pub use pins::{CLAUDE, Pin};
 use crate::home;
 use crate::machine::Person;
 use nix::errno::Errno;
-use rcc_report::{Code, Problem};
+use rcc_report::{Code, Problem, quoted};
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, TryLockError};
 use std::io;
@@ -235,13 +235,8 @@ fn only_owner_writes(path: &Path, found: &Metadata) -> Result<(), Problem> {
 }
 
 fn altered(path: &Path, what: &str) -> Problem {
-    let remedy = format!("rm -r {}\nrcc claude   # fetches the agent again", quoted(path));
+    let remedy = format!("rm -r {}\nrcc claude   # fetches the agent again", quoted(path.display()));
     Problem::new(Code::AGENT_INTEGRITY, path.display().to_string(), what, remedy)
-}
-
-/// The path as a POSIX shell takes it literally.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// The lock that one installation at a time holds. The kernel frees it when its holder ends, however it ends.
@@ -330,7 +325,7 @@ fn unpack_problem(pin: &Pin<'_>, shelf: &Path, error: unpack::Error) -> Problem 
 /// A file or folder that could not be read or written while installing.
 fn io_problem(path: &Path, error: &io::Error) -> Problem {
     let full = error.raw_os_error().is_some_and(|e| matches!(Errno::from_raw(e), Errno::ENOSPC | Errno::EDQUOT));
-    let remedy = if full { SPACE.to_owned() } else { format!("ls -ld {}", quoted(path)) };
+    let remedy = if full { SPACE.to_owned() } else { format!("ls -ld {}", quoted(path.display())) };
     Problem::new(Code::AGENT_INSTALL, path.display().to_string(), error.to_string(), remedy)
 }
 

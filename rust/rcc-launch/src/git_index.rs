@@ -16,6 +16,12 @@ const KIND: u32 = 0o170_000;
 /// An entry's flags: another 16 bits follow.
 const EXTENDED: u16 = 0x4000;
 
+/// The bits of an entry's flags that hold its path's length; all of them for any longer one.
+const LENGTH: u16 = 0x0fff;
+/// Bytes that a path may have, and gitlinks that an index may name: an index says both in few bytes.
+const PATH_LIMIT: usize = 4096;
+const LINK_LIMIT: usize = 10_000;
+
 /// What is looked for in an index.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Index {
@@ -41,8 +47,10 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
     }
     let count = rest.u32()?;
     let (mut index, mut path) = (Index::default(), Vec::new());
+    let mut entries = Vec::new();
     for _ in 0..count {
         let start = rest.at;
+        let mut copied = 0;
         let fixed = rest.take(FIXED)?;
         let mode = u32::from_be_bytes(fixed[MODE..MODE + 4].try_into().map_err(|_| Malformed)?);
         rest.take(hash)?;
@@ -53,7 +61,8 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
         if version == 4 {
             // The path is the one before, less so many bytes at its end, and what follows.
             let less = rest.offset()?;
-            path.truncate(path.len().checked_sub(less).ok_or(Malformed)?);
+            copied = path.len().checked_sub(less).ok_or(Malformed)?;
+            path.truncate(copied);
             path.extend_from_slice(rest.word()?);
         } else {
             rest.word()?.clone_into(&mut path);
@@ -61,15 +70,29 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
             let length = rest.at - 1 - start;
             rest.take(8 - length % 8 - 1)?;
         }
+        // Git goes to the next entry by the length that is said here: with another one it would read other entries.
+        let said = usize::from(flags & LENGTH);
+        let true_to_it = said == path.len().min(LENGTH.into());
+        if !true_to_it || path.len() > PATH_LIMIT || index.links.len() == LINK_LIMIT {
+            return Err(Malformed);
+        }
+        entries.push((start, copied));
         if mode & KIND == GITLINK {
             index.links.push(PathBuf::from(OsStr::from_bytes(&path)));
         }
     }
+    let end = rest.at;
     // Extensions, and a checksum at the end.
     while text.len().saturating_sub(rest.at) > hash {
         let name = rest.take(4)?;
         let length = usize::try_from(rest.u32()?).map_err(|_| Malformed)?;
         let body = rest.take(length)?;
+        if name == b"EOIE" && body.get(..4) != Some(&u32::try_from(end).map_err(|_| Malformed)?.to_be_bytes()) {
+            return Err(Malformed);
+        }
+        if name == b"IEOT" {
+            blocks(body, &entries)?;
+        }
         if name == b"link" {
             let name = body.get(..hash).ok_or(Malformed)?;
             if name.iter().any(|b| *b != 0) {
@@ -79,6 +102,26 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
         }
     }
     Ok(index)
+}
+
+/// Git may read an index in threads, each from where this table says: it must say where the entries really begin, each
+/// block with a path of its own.
+fn blocks(table: &[u8], entries: &[(usize, usize)]) -> Result<(), Malformed> {
+    let mut rest = Reader { text: table, at: 0 };
+    if rest.u32()? != 1 {
+        return Err(Malformed);
+    }
+    let mut next = 0;
+    while rest.at < table.len() {
+        let (offset, count) = (rest.u32()?, rest.u32()?);
+        let begins =
+            entries.get(next).is_some_and(|(start, copied)| u32::try_from(*start) == Ok(offset) && *copied == 0);
+        if !begins || count == 0 {
+            return Err(Malformed);
+        }
+        next = usize::try_from(count).ok().and_then(|count| next.checked_add(count)).ok_or(Malformed)?;
+    }
+    if next == entries.len() { Ok(()) } else { Err(Malformed) }
 }
 
 struct Reader<'a> {
@@ -170,6 +213,43 @@ mod tests {
             let split = parse(&index(), hash).unwrap();
             let shared = dir.path().join(format!(".git/sharedindex.{}", split.shared.unwrap()));
             assert_eq!(parse(&std::fs::read(shared).unwrap(), hash).unwrap().links, expected);
+        }
+    }
+
+    /// An entry that says another length than its path has: git would find the next one elsewhere.
+    #[test]
+    fn a_length_that_is_not_the_paths_is_refused() {
+        for version in ["2", "4"] {
+            let dir = repository("sha1");
+            git(dir.path(), &["update-index", "--index-version", version]);
+            let text = std::fs::read(dir.path().join(".git/index")).unwrap();
+            assert!(parse(&text, 20).is_ok());
+            let flags = 12 + FIXED + 20;
+            let mut other = text.clone();
+            other[flags + 1] = other[flags + 1].wrapping_add(8);
+            assert_eq!(parse(&other, 20), Err(Malformed));
+        }
+    }
+
+    /// What git finds by its table of blocks is what is found without.
+    #[test]
+    fn a_table_of_blocks_must_be_true() {
+        let dir = repository("sha1");
+        for version in ["2", "4"] {
+            let threads = ["-c", "index.threads=2", "-c", "index.recordOffsetTable=true", "-c"];
+            let eoie =
+                [&threads[..], &["index.recordEndOfIndexEntries=true", "update-index", "--force-write-index"]].concat();
+            git(dir.path(), &["update-index", "--index-version", version]);
+            git(dir.path(), &eoie);
+            let text = std::fs::read(dir.path().join(".git/index")).unwrap();
+            assert!(parse(&text, 20).is_ok(), "{version}");
+            for table in [&b"EOIE"[..], b"IEOT"] {
+                let Some(at) = text.windows(4).position(|w| w == table) else { continue };
+                let mut other = text.clone();
+                // Behind name and length, and the table's own version.
+                other[at + if table == b"EOIE" { 11 } else { 15 }] ^= 1;
+                assert_eq!(parse(&other, 20), Err(Malformed), "{version}");
+            }
         }
     }
 

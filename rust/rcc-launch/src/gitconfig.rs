@@ -68,7 +68,8 @@ pub fn words(project: &Project, person: &Person) -> Result<Words, Problem> {
     }
     let project = &project.path;
     let unread = |what: String| {
-        let remedy = format!("look what git says: git -C '{}' config --get user.name", project.display());
+        let remedy =
+            format!("look what git says: git -C {} config --get user.name", rcc_report::quoted(project.display()));
         Problem::new(Code::PROJECT_GIT_CONFIG, project.display().to_string(), what, remedy)
     };
     let mut command = Command::new(git);

@@ -58,7 +58,7 @@ impl Links {
                 let what = format!("more than {REPOSITORY_LIMIT} repositories, each in another");
                 return Err((git, io::Error::other(what)));
             }
-            let hash = hash_length(project, &git);
+            let hash = hash_length(project, &git).map_err(|e| (git.join("config"), e))?;
             let repository = Repository { git, tree, hash };
             let index = repository.git.join("index");
             for place in repository.links(project).map_err(|e| (index, e))? {
@@ -67,8 +67,12 @@ impl Links {
                 }
                 let dot_git = place.join(".git");
                 let is_folder = beneath::open(&project.folder, &dot_git, libc::O_PATH | libc::O_DIRECTORY).is_ok();
-                // A file that says where it is, or nothing: covered, or watched. What is neither is refused there.
-                let git = if is_folder { Some(dot_git.clone()) } else { led_to(project, &place) };
+                // A folder, a file that says where it is, or nothing, which is watched. What is neither is refused.
+                let git = if is_folder {
+                    Some(dot_git.clone())
+                } else {
+                    led_to(project, &place).map_err(|e| (dot_git.clone(), e))?
+                };
                 if !is_folder {
                     paths.push(dot_git);
                 }
@@ -152,24 +156,37 @@ impl Repository {
     }
 }
 
-/// With `extensions.objectFormat = sha256` names are longer. The configuration is covered, so this stays.
-fn hash_length(project: &Project, git: &Path) -> usize {
+/// With `extensions.objectFormat = sha256` names are longer. The configuration is covered, so this stays. An index can be
+/// made that says one thing with short names and another with long ones, so this has to be as plain as git writes it.
+fn hash_length(project: &Project, git: &Path) -> io::Result<usize> {
     let text = beneath::read(&project.folder, &git.join("config"), 4 << 20).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).to_lowercase();
-    let is_long = |line: &str| {
-        line.split_once('=').is_some_and(|(k, v)| k.trim() == "objectformat" && v.trim().trim_matches('"') == "sha256")
-    };
-    if text.lines().any(is_long) { 32 } else { 20 }
+    let mut length = 20;
+    for line in text.lines().filter(|line| line.contains("objectformat")) {
+        length = match line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(("objectformat", "sha1")) => 20,
+            Some(("objectformat", "sha256")) => 32,
+            _ => return Err(io::Error::other("extensions.objectFormat is not written as git writes it")),
+        };
+    }
+    Ok(length)
 }
 
-/// Where a `.git` that is a file leads to, if that is in the project.
-fn led_to(project: &Project, place: &Path) -> Option<PathBuf> {
-    let text = beneath::read(&project.folder, &place.join(".git"), FILE_LIMIT).ok()?;
-    let named = String::from_utf8(text).ok()?.strip_prefix("gitdir:")?.trim().to_owned();
-    let named = Path::new(&named);
-    let from = if named.is_absolute() { named.strip_prefix(&project.path).ok()?.to_owned() } else { place.join(named) };
-    let git = crate::protect::normal(&from)?;
-    beneath::open(&project.folder, &git, libc::O_PATH | libc::O_DIRECTORY).ok().map(|_| git)
+/// Where a `.git` that is a file leads to: into the project, or it is an error. None if there is none.
+fn led_to(project: &Project, place: &Path) -> io::Result<Option<PathBuf>> {
+    let text = match beneath::read(&project.folder, &place.join(".git"), FILE_LIMIT) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
+        other => other?,
+    };
+    let within = || {
+        let named = String::from_utf8(text).ok()?.strip_prefix("gitdir:")?.trim().to_owned();
+        let named = Path::new(&named);
+        let from =
+            if named.is_absolute() { named.strip_prefix(&project.path).ok()?.to_owned() } else { place.join(named) };
+        let git = crate::protect::normal(&from)?;
+        beneath::open(&project.folder, &git, libc::O_PATH | libc::O_DIRECTORY).ok().map(|_| git)
+    };
+    within().map(Some).ok_or_else(|| io::Error::other("it leads to no folder of the project's"))
 }
 
 #[cfg(test)]

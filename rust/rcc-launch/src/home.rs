@@ -3,7 +3,7 @@
 
 use crate::beneath;
 use crate::machine::Person;
-use rcc_report::{Code, Problem};
+use rcc_report::{Code, Problem, quoted};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -109,9 +109,9 @@ fn room(folder: &Path, opened: &File) -> Result<(), Problem> {
 pub fn disk_problem(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => {
-            format!("free some space on that disk (at least 16 MiB): df -h '{}'", path.display())
+            format!("free some space on that disk (at least 16 MiB): df -h {}", quoted(path.display()))
         }
-        _ => format!("look at it: ls -ld '{}'", path.display()),
+        _ => format!("look at it: ls -ld {}", quoted(path.display())),
     };
     Problem::new(Code::SESSION_DISK, path.display().to_string(), error.to_string(), remedy)
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(200);
 /// A look that took a millisecond is followed by so many without one: an agent can make things change without end.
 const REST: u32 = 10;
+/// Reads of what was said before a look; what is left then is for the next one.
+const READS: usize = 8;
 /// Folders that are watched.
 const FOLDERS: usize = 200;
 
@@ -72,8 +74,8 @@ impl Notice {
 
     /// Takes what was said so far, looks, and remembers how long that took.
     pub fn look<T>(&mut self, look: impl FnOnce() -> T) -> T {
-        self.changed = false;
-        while self.inotify.as_ref().is_some_and(|i| i.read_events().is_ok()) {}
+        // Not to the end at any price: an agent that writes without pause would hold this process there.
+        self.changed = (0..READS).all(|_| self.inotify.as_ref().is_some_and(|i| i.read_events().is_ok()));
         let began = Instant::now();
         let found = look();
         self.ended = Instant::now();

@@ -7,7 +7,7 @@ use crate::added::Access;
 use crate::beneath;
 use crate::machine::{Machine, Person};
 use crate::mountinfo;
-use rcc_report::{Code, Problem};
+use rcc_report::{Code, Problem, quoted};
 use serde::Serialize;
 use std::fs::{self, File};
 use std::io;
@@ -31,12 +31,23 @@ const SENSITIVE: &[&str] = &[
     ".bin",
     ".bun/bin",
     ".cargo/bin",
+    ".cargo/config",
+    ".cargo/config.toml",
     ".cargo/credentials.toml",
+    ".cargo/registry",
     ".claude",
     ".claude.json",
     ".codex",
     ".config",
+    ".config/fish",
+    ".config/git",
+    ".config/go",
+    ".config/go/env",
+    ".config/pip",
+    ".config/pip/pip.conf",
     ".config/rcc",
+    ".config/uv",
+    ".config/uv/uv.toml",
     ".deno/bin",
     ".docker",
     ".emacs",
@@ -47,6 +58,7 @@ const SENSITIVE: &[&str] = &[
     ".gnupg",
     ".inputrc",
     ".kube",
+    ".linuxbrew",
     ".local/bin",
     ".local/go",
     ".local/share/containers",
@@ -63,6 +75,7 @@ const SENSITIVE: &[&str] = &[
     ".pam_environment",
     ".password-store",
     ".pgpass",
+    ".pip",
     ".profile",
     ".pyenv",
     ".pypirc",
@@ -84,8 +97,21 @@ const SENSITIVE: &[&str] = &[
     "go/bin",
 ];
 /// Folders of the system: none of them, nor what lies in them, is a project.
-const SYSTEM: &[&str] =
-    &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nix", "/proc", "/run", "/sbin", "/sys", "/usr"];
+const SYSTEM: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home/linuxbrew",
+    "/lib",
+    "/lib64",
+    "/nix",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+];
 /// Folders that hold others' files, but may have a project somewhere in them.
 const SHARED: &[&str] =
     &["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
@@ -324,7 +350,7 @@ fn mounts(path: &Path) -> Result<(), Problem> {
             Code::PROJECT_FOREIGN_MOUNT,
             mount.point.display().to_string(),
             format!("a file system of kind {} is mounted below the project", mount.kind),
-            format!("unmount it: umount '{}'", mount.point.display()),
+            format!("unmount it: umount {}", quoted(mount.point.display())),
         )),
     }
 }

@@ -5,7 +5,7 @@ use crate::beneath;
 use crate::gitlinks::Links;
 use crate::project::Project;
 use rcc_proto::Protected;
-use rcc_report::{Code, Problem};
+use rcc_report::{Code, Problem, quoted};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -140,7 +140,7 @@ fn refusal(project: &Project, path: &Path, error: &io::Error) -> Problem {
         _ => error.to_string(),
     };
     let remedy =
-        format!("look at it, and put a plain file or folder of yours in its place: ls -l '{}'", place.display());
+        format!("look at it, and put a plain file or folder of yours in its place: ls -l {}", quoted(place.display()));
     Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy)
 }
 
@@ -306,6 +306,11 @@ fn modules(project: &OwnedFd, folder: &Path, depth: usize, paths: &mut Vec<PathB
     Ok(())
 }
 
+/// Whether a folder's entries are named after branches and tags, so that one called `objects` is no store of objects.
+fn names_refs(folder: &Path) -> bool {
+    folder.components().any(|part| matches!(part.as_os_str().to_str(), Some("logs" | "refs")))
+}
+
 /// Git writes through links in its folder (logs, `FETCH_HEAD`), so none may lead from there into the person's files.
 /// Objects are left out: git never writes an object that is there.
 fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
@@ -324,10 +329,11 @@ fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
                 return Err(io::Error::other(format!("more than {GIT_LIMIT} entries; try: git gc")));
             }
             match entry.file_type() {
-                _ if name == "." || name == ".." || name == "objects" => {}
+                _ if name == "." || name == ".." => {}
                 Some(nix::dir::Type::Symlink) => {
                     return Err(io::Error::other(format!("{} is a link", folder.join(name).display())));
                 }
+                Some(nix::dir::Type::Directory) if name == "objects" && !names_refs(&folder) => {}
                 Some(nix::dir::Type::Directory) => open.push(folder.join(name)),
                 Some(_) => {}
                 // A file system that does not tell.

@@ -25,7 +25,7 @@ use nix::sys::socket::{
 };
 use rcc_policy::{Resolved, Unenforceable};
 use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, Summary, ToHook, VERSION, WallLimits};
-use rcc_report::{Code, EXIT_STOPPED, Problem};
+use rcc_report::{Code, EXIT_STOPPED, Problem, quoted};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -183,7 +183,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
 /// Says which repositories the session left that would run something, in two lines at most.
 fn left_behind(project: &Project, found: &Leftovers) -> Option<Problem> {
     let at = |path: &Path| project.path.join(path).display().to_string();
-    let look = |path: &str| format!("look before git runs there: git config --file '{path}' --list");
+    let look = |path: &str| format!("look before git runs there: git config --file {} --list", quoted(path));
     let (subject, what, remedy) = match (found.configurations.split_first(), found.unfinished) {
         (Some((first, more)), _) => {
             let others = if more.is_empty() { String::new() } else { format!("; {} others like it", more.len()) };
@@ -194,7 +194,7 @@ fn left_behind(project: &Project, found: &Leftovers) -> Option<Problem> {
         }
         (None, true) => {
             let place = at(Path::new(""));
-            let remedy = format!("find new ones: find '{place}' -name config -cmin -60");
+            let remedy = format!("find new ones: find {} -name config -cmin -60", quoted(&place));
             (place, "too many files to look everywhere for repositories that the session left".to_owned(), remedy)
         }
         (None, false) => return None,
@@ -287,7 +287,7 @@ fn mount_points(launch: &Launch<'_>, spec: &ContainerSpec, home: &OwnedFd, home_
                     Code::SESSION_MOUNTS,
                     home_path.join(relative).display().to_string(),
                     "the agent's home has a link or a file where a folder is to be mounted",
-                    format!("move it away: mv '{}' /tmp/", home_path.join(relative).display()),
+                    format!("move it away: mv {} /tmp/", quoted(home_path.join(relative).display())),
                 ),
                 _ => home::disk_problem(home_path, &e),
             })?;
@@ -551,7 +551,7 @@ impl Live {
         // What appeared in the last moment is found as well.
         let links = protect::links_in_git(&launch.project).map(|what| {
             let place = launch.project.path.join(".git").display().to_string();
-            let remedy = format!("remove it before you use git there: find '{place}' -type l");
+            let remedy = format!("remove it before you use git there: find {} -type l", quoted(&place));
             (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
         });
         if !self.stopped
@@ -874,8 +874,8 @@ impl Watch {
         if let Some((folder, path)) = appeared {
             let place = folder.path.join(path);
             let remedy = format!(
-                "look at it before anything else in that folder: ls -la '{}'\nif you want it, keep it: the next session starts with it, read-only",
-                place.display()
+                "look at it before anything else in that folder: ls -la {}\nif you want it, keep it: the next session starts with it, read-only",
+                quoted(place.display())
             );
             let what = "it was not there when the session began, and programs outside act on it";
             let problem = Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy);
@@ -900,18 +900,18 @@ impl Watch {
                     place.display().to_string(),
                     "git's index names this repository as a submodule since the session began, so `git status` outside goes into it and acts on its configuration",
                     format!(
-                        "look at its configuration before you use git there: cat '{0}/config'\nor take it out of the index: git -C '{1}' -c core.fsmonitor= update-index --force-remove '{2}'",
-                        place.display(),
-                        project.path.display(),
-                        path.parent().unwrap_or(&path).display()
+                        "look at its configuration before you use git there: cat {}\nor take it out of the index: git -C {} -c core.fsmonitor= update-index --force-remove {}",
+                        quoted(place.join("config").display()),
+                        quoted(project.path.display()),
+                        quoted(path.parent().unwrap_or(&path).display())
                     ),
                 );
                 return Some((Intruder::Link(path), problem));
             }
             Found::Index(path, what) => {
                 let place = project.path.join(&path).display().to_string();
-                let remedy =
-                    format!("make it anew: mv '{place}' '{place}.bad' && git -C '{}' reset", project.path.display());
+                let (old, bad) = (quoted(&place), quoted(format_args!("{place}.bad")));
+                let remedy = format!("make it anew: mv {old} {bad} && git -C {} reset", quoted(project.path.display()));
                 return Some((Intruder::Link(path), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
             }
         }

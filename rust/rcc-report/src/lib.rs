@@ -51,6 +51,13 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
+/// A path or another word as a POSIX shell takes it literally: people paste remedies, and names in a project are the agent's
+/// choice. Control characters are escaped as [`escaped`] does, so it stays on one line.
+#[must_use]
+pub fn quoted(word: impl fmt::Display) -> String {
+    format!("'{}'", escaped(&word.to_string()).replace('\'', r"'\''"))
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}: {}", self.code, escaped(&self.subject), escaped(&self.what))?;
@@ -67,6 +74,12 @@ impl std::error::Error for Problem {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quoted_word_is_one_word() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("x'$(id)'\n;y"), r"'x'\''$(id)'\''\u{a};y'");
+    }
 
     #[test]
     fn a_problem_cannot_drive_the_terminal() {

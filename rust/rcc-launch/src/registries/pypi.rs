@@ -11,6 +11,8 @@ const PIP: &str = "/etc/pip.conf";
 const UV: &str = "/etc/uv/uv.toml";
 /// Nothing of pip's own about versions, and no refusal to look at a package because Debian manages the system's.
 const QUIET: &[(&str, &str)] = &[
+    // Python would run what lies in the person's own site-packages, and a link there may lead into a project.
+    ("PYTHONNOUSERSITE", "1"),
     ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
     ("PIP_BREAK_SYSTEM_PACKAGES", "1"),
     // A start doesn't wait longer for an index than this.
