@@ -16,6 +16,7 @@ use rcc_report::{Code, Problem};
 use rcc_rules::{Difference, Found, Table, compare};
 use serde_json::Value;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Root's policy.
@@ -81,13 +82,18 @@ pub fn remove(nft: &Nft) -> Result<bool, Problem> {
     if nft.list()?.is_some() { Err(differs(&[])) } else { Ok(true) }
 }
 
+/// The lock's file: root's alone, as anybody who can open a file can lock it.
+const LOCK: &str = "/run/rcc-firewall.lock";
+
 /// One at a time: between one's transaction and its reading back there is no other's.
 fn turn() -> Result<Flock<File>, Problem> {
     let failed = |e: &dyn std::fmt::Display| {
-        Problem::new(Code::FIREWALL_NFT, "/run", format!("it can't be locked: {e}"), "run this as root")
+        Problem::new(Code::FIREWALL_NFT, LOCK, format!("it can't be locked: {e}"), "run this as root")
     };
-    let folder = File::open("/run").map_err(|e| failed(&e))?;
-    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, e)| failed(&e))
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let file = options.open(LOCK).map_err(|e| failed(&e))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| failed(&e))
 }
 
 fn foreign() -> Problem {

@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use rcc_firewall::{Applied, Nft, apply, remove, status};
 use rcc_policy::Policy;
 use rcc_rules::{Facts, Found, Packet, Protocol, Ruling, Table};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 
@@ -151,24 +151,42 @@ fn other_tables_are_left_alone_and_reopen_nothing() {
 fn the_canary_tells_the_policies_apart() {
     let kernel = network();
     let (one, other) = (policy(FULL), policy("allow = [\"a.example:443\"]\n"));
-    let canary = |policy: &Policy| verdict(GATEWAY, policy.fingerprint().canary().into());
-    assert_eq!(canary(&one), Some(libc::ECONNREFUSED), "no table: a closed port");
+    // To the canary's port, and to one beside it: (may it, may it).
+    let canary = |policy: &Policy| {
+        let to = policy.fingerprint().canary();
+        let beside = SocketAddrV4::new(*to.ip(), to.port() ^ 1);
+        (may_send(GATEWAY, to), may_send(GATEWAY, beside))
+    };
+    assert_eq!(canary(&one), (true, true), "no table");
     apply(&kernel, &table(&one)).unwrap();
-    assert_eq!(canary(&one), Some(libc::EHOSTUNREACH));
-    assert_eq!(canary(&other), Some(libc::ECONNREFUSED));
+    assert_eq!((canary(&one), canary(&other)), ((true, false), (false, false)));
     apply(&kernel, &table(&other)).unwrap();
-    assert_eq!((canary(&one), canary(&other)), (Some(libc::ECONNREFUSED), Some(libc::EHOSTUNREACH)));
+    assert_eq!((canary(&one), canary(&other)), ((false, false), (true, false)));
+}
+
+/// Whether a datagram of this user's goes.
+fn may_send(user: u32, to: SocketAddrV4) -> bool {
+    by(user, move || {
+        let sent = UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", to);
+        assert!(sent.as_ref().err().is_none_or(|e| e.raw_os_error() == Some(libc::EPERM)), "{sent:?}");
+        sent.is_ok()
+    })
 }
 
 /// What becomes of a connection that this user opens: the error, or nothing when it is under way after a while.
 fn verdict(user: u32, to: SocketAddr) -> Option<i32> {
+    by(user, move || connect(to))
+}
+
+/// Does something as a user.
+fn by<T: Send>(user: u32, what: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let attempt = scope.spawn(|| {
             // For this thread alone, which the C library's function would not do.
             // SAFETY: system calls with numbers.
             let done = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
             assert_eq!(done, 0);
-            connect(to)
+            what()
         });
         attempt.join().expect("the thread does not panic")
     })

@@ -1,6 +1,7 @@
 //! A session's own folder in the person's runtime folder: where neither the agent nor the project can write. A lock
 //! tells whether its launcher lives; what a dead one left is taken away at the next start.
 
+use crate::added::{Access, Added};
 use crate::home::disk_problem;
 use crate::machine::Machine;
 use crate::spec::{ContainerSpec, Places};
@@ -26,14 +27,14 @@ pub fn sessions(machine: &Machine) -> PathBuf {
 }
 
 impl Folder {
-    /// Makes the folder of session `id`, locked, with the project's path in it for others to see.
-    pub fn create(machine: &Machine, id: &str, project: &Path) -> Result<Self, Problem> {
+    /// Makes the folder of session `id`, locked, with the paths that the agent can write in it for others to see.
+    pub fn create(machine: &Machine, id: &str, project: &Path, added: &[Added]) -> Result<Self, Problem> {
         let all = sessions(machine);
         let failed = |e: io::Error| disk_problem(&all, &e);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
         // While this is held no other start looks at the sessions, so none can take this one for dead, or miss it.
         let _turn = turn(&all).map_err(failed)?;
-        no_overlap(project, &look(&all).live)?;
+        apart(project, added, &look(&all))?;
         let folder = all.join(id);
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let places = Places { folder };
@@ -42,6 +43,9 @@ impl Folder {
             return Err(failed(io::Error::other("its lock is held by another process")));
         }
         let this = Self { places, lock };
+        // A session is seen by its project's record, so that is the last.
+        let writable = added.iter().filter(|a| a.access == Access::Writable).map(|a| a.path.as_os_str().as_bytes());
+        fs::write(this.places.folder.join("writable"), writable.collect::<Vec<_>>().join(&0)).map_err(failed)?;
         fs::write(this.places.folder.join("project"), project.as_os_str().as_bytes()).map_err(failed)?;
         Ok(this)
     }
@@ -88,6 +92,8 @@ fn remove_tree(folder: &Path) {
 pub struct Others {
     /// Real paths.
     pub live: Vec<PathBuf>,
+    /// Real paths that they can write besides.
+    pub writable: Vec<PathBuf>,
     /// Folder names.
     pub dead: Vec<String>,
 }
@@ -119,16 +125,18 @@ pub fn while_none_starts<T>(machine: &Machine, then: impl FnOnce(&Others) -> Res
 }
 
 fn look(all: &Path) -> Others {
-    let mut others = Others { live: Vec::new(), dead: Vec::new() };
+    let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(bytes.to_owned()));
+    let mut others = Others { live: Vec::new(), writable: Vec::new(), dead: Vec::new() };
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        match locked(&entry.path()) {
-            Ok(Some(_)) => others.dead.push(entry.file_name().to_string_lossy().into_owned()),
-            _ => {
-                if let Ok(path) = fs::read(entry.path().join("project")) {
-                    others.live.push(PathBuf::from(std::ffi::OsString::from_vec(path)));
-                }
-            }
+        if let Ok(Some(_)) = locked(&entry.path()) {
+            others.dead.push(entry.file_name().to_string_lossy().into_owned());
+            continue;
         }
+        if let Ok(project) = fs::read(entry.path().join("project")) {
+            others.live.push(path(&project));
+        }
+        let writable = fs::read(entry.path().join("writable")).unwrap_or_default();
+        others.writable.extend(writable.split(|byte| *byte == 0).filter(|w| !w.is_empty()).map(path));
     }
     others
 }
@@ -171,15 +179,21 @@ pub fn sweep(machine: &Machine, id: &str, storage: &ContainerSpec) {
     remove_tree(&folder);
 }
 
-/// Refuses a project that lies within another live one, or around it.
-pub fn no_overlap(project: &Path, live: &[PathBuf]) -> Result<(), Problem> {
-    match live.iter().find(|other| crate::project::nested(project, other)) {
-        None => Ok(()),
-        Some(other) => Err(Problem::new(
-            Code::PROJECT_IN_USE,
-            project.display().to_string(),
-            format!("a session is live in {}, and one lies within the other", other.display()),
-            "end that session, or work in the same folder",
-        )),
-    }
+/// Refuses a project, or a folder beside it, that lies within what another live session can write, or around it. Several
+/// sessions may have one project; what one has besides is no other's project.
+pub fn apart(project: &Path, added: &[Added], others: &Others) -> Result<(), Problem> {
+    let free = |place: &Path, taken: &[PathBuf], itself_too: bool| {
+        let taken = taken.iter().find(|t| crate::project::nested(place, t) || (itself_too && place == t.as_path()));
+        taken.map_or(Ok(()), |taken| {
+            Err(Problem::new(
+                Code::PROJECT_IN_USE,
+                place.display().to_string(),
+                format!("a live session can write {}, and one is, or lies within, the other", taken.display()),
+                "end that session, or work in the same folder",
+            ))
+        })
+    };
+    free(project, &others.live, false)?;
+    free(project, &others.writable, true)?;
+    added.iter().try_for_each(|a| free(&a.path, &others.live, a.access == Access::Writable))
 }

@@ -46,7 +46,7 @@ impl Log {
                 Ok(n @ 1..) => return Ok(Part::Lines(String::from_utf8_lossy(&bytes[..n]).into_owned())),
                 Err(Errno::EINTR) => {}
                 Ok(0) | Err(_) => {
-                    let what = "the gateway hung up: it ended, or you read the log more than four times at once";
+                    let what = "the gateway hung up: it ended, the policy's `users` does not name you, or you read the log more than four times at once";
                     return Err(Problem::new(Code::GATEWAY_LOST, LOG_SOCKET, what, "try again"));
                 }
             }

@@ -125,10 +125,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     for id in &others.dead {
         folder::sweep(launch.machine, id, &plan(&launch, id));
     }
-    folder::no_overlap(&launch.project.path, &others.live)?;
-    for added in &launch.request.added {
-        folder::no_overlap(&added.path, &others.live)?;
-    }
+    folder::apart(&launch.project.path, &launch.request.added, &others)?;
     let person = &launch.machine.person;
     let home_path = home::folder_for(person, &launch.project.path);
     let home = home::prepare(&home_path, &launch.first_files)?;
@@ -140,7 +137,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         credentials: std::mem::take(&mut launch.credentials),
     })?;
     let id = gateway.opened.session.clone();
-    let folder = Folder::create(launch.machine, &id, &launch.project.path)?;
+    let folder = Folder::create(launch.machine, &id, &launch.project.path, &launch.request.added)?;
     let spec = specification(&launch, &root(&launch), folder.places.clone(), &id);
     let protection = write_folder(&launch, &folder, &spec)?;
     mount_points(&launch, &spec, &home, &home_path)?;

@@ -27,8 +27,8 @@ impl Fingerprint {
         if plain { u64::from_str_radix(text, 16).ok().map(Self) } else { None }
     }
 
-    /// Where the firewall of this policy, and of no other, refuses as an administrator does (EHOSTUNREACH); any other port
-    /// there is a closed one (ECONNREFUSED). The port is 1024 to 65535.
+    /// Where the firewall of this policy, and of no other, lets UDP of the gateway's go; to any other port there, it refuses
+    /// it (EPERM, at once). The port is 1024 to 65535.
     #[must_use]
     pub fn canary(self) -> SocketAddrV4 {
         let port = 1024 + self.0 % (65536 - 1024);

@@ -56,8 +56,9 @@ impl Table {
                 IpNet::V6(net) => on_link6.push(net.trunc()),
             }
         }
+        let closed = special4.iter().chain(&on_link4);
         let translated: Vec<Ipv6Net> =
-            nat64.iter().flat_map(|prefix| special4.iter().filter_map(|net| translated(*prefix, *net))).collect();
+            closed.flat_map(|net| nat64.iter().filter_map(|prefix| translated(*prefix, *net))).collect();
         let sets = [
             (SetName::Special4, v4(&special4)),
             (SetName::Special6, v6(&special6.collect::<Vec<_>>())),
@@ -87,8 +88,8 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
     let refuse = Action::Goto(REFUSED);
     let canary = fingerprint.canary();
     let mut rules = vec![Rule::new(
-        [Match::To(IpAddr::V4(*canary.ip()).into()), tcp(canary.port())],
-        Action::Prohibit,
+        [Match::To(IpAddr::V4(*canary.ip()).into()), Match::Udp(canary.port())],
+        Action::Accept,
         format!("canary, policy {fingerprint}"),
     )];
     for net in METADATA {
@@ -102,15 +103,22 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
         rules.push(Rule::new([to, tcp(resolver.port())], Action::Accept, "a resolver"));
     }
     for (net, port) in &egress.denied {
-        let mut matches = vec![Match::To(*net)];
-        matches.extend(port.map(tcp));
-        rules.push(Rule::new(matches, refuse.clone(), "denied by the policy"));
+        let IpNet::V4(v4) = net else {
+            rules.push(denial(*net, *port));
+            continue;
+        };
+        let all = [NAT64].into_iter().chain(facts.nat64.iter().copied()).filter_map(translating);
+        let elsewhere = all.filter_map(|prefix| translated(prefix, *v4)).map(IpNet::V6);
+        rules.extend([*net].into_iter().chain(elsewhere).map(|net| denial(net, *port)));
+    }
+    rules.push(Rule::new([Match::NotUnicast], refuse.clone(), "this machine's own, broadcast, multicast"));
+    for prefix in facts.nat64.iter().filter(|prefix| translating(**prefix).is_none()) {
+        rules.push(Rule::new([Match::To((*prefix).into())], refuse.clone(), "translated, who knows whereto"));
     }
     for (net, port) in &egress.private {
         rules.push(Rule::new([Match::To(*net), tcp(*port)], Action::Accept, "private, by the policy"));
     }
     let ports = (!egress.ports.is_empty()).then(|| Match::Tcp(egress.ports.clone()));
-    rules.push(Rule::new([Match::NotUnicast], refuse.clone(), "this machine's own, broadcast, multicast"));
     if let Some(ports) = &ports {
         for net in &egress.fake_ip {
             rules.push(Rule::new([Match::To(*net), ports.clone()], Action::Accept, "made up by a VPN, by the policy"));
@@ -132,6 +140,13 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
     }
     rules.push(Rule::new([], refuse, "a port that the policy does not name"));
     rules
+}
+
+/// A denial of root's, on one port or on all.
+fn denial(net: IpNet, port: Option<u16>) -> Rule {
+    let mut matches = vec![Match::To(net)];
+    matches.extend(port.map(|port| Match::Tcp([port].into())));
+    Rule::new(matches, Action::Goto(REFUSED), "denied by the policy")
 }
 
 /// Whom the gateway may ask, and whether by TLS alone.

@@ -150,6 +150,12 @@ impl Supervisor {
             if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.may_open(uid, now) {
                 continue;
             }
+            // Who may not open sessions has no lines; and ids below a user's own are users, too, to the kernel.
+            let person = people::Person::of(uid, &caller);
+            let resolved = policy::load().and_then(|policy| policy.resolve(&[]).map_err(policy::first));
+            if !resolved.is_ok_and(|policy| policy.may_open(&person.name, uid, &person.groups)) {
+                continue;
+            }
             if let Ok(reader) = start_reader(&caller, uid) {
                 self.readers.push(reader);
             }

@@ -325,6 +325,10 @@ fn until(from: &OwnedFd, words: &str) -> String {
     }
 }
 
+fn with_mallory() -> String {
+    GRANTABLE.replace("[\"alice\"]", "[\"alice\", \"1001\"]")
+}
+
 #[test]
 fn a_person_reads_their_own_lines_and_no_others() {
     in_world("grants::a_person_reads_their_own_lines_and_no_others", || {
@@ -337,6 +341,8 @@ fn a_person_reads_their_own_lines_and_no_others() {
         // The other user has only been refused.
         assert!(matches!(hear(&launcher(MALLORY)), Some(FromGateway::Refused { .. })));
         world.log_with(&["\"refused\"", "\"uid\":1001"]);
+        assert_eq!(packet(&reader(MALLORY)), None, "who may open no session is given nothing");
+        std::fs::write("/etc/rcc/policy.toml", with_mallory()).unwrap();
         let alice = reader(ALICE);
         let text = past(&alice);
         assert!(text.contains("mine.example.org") && text.contains("\"event\":\"session\""), "{text}");
@@ -364,7 +370,7 @@ fn a_person_reads_their_own_lines_and_no_others() {
 #[test]
 fn a_reader_of_the_log_is_confined_and_there_are_few() {
     in_world("grants::a_reader_of_the_log_is_confined_and_there_are_few", || {
-        let world = world(GRANTABLE);
+        let world = world(&with_mallory());
         let supervisor = world.gateway.id();
         let mut all: Vec<OwnedFd> = (0..4).map(|_| reader(ALICE)).collect();
         for r in &all {
