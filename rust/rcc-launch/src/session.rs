@@ -513,6 +513,9 @@ impl Live {
                 Event::Changed => notice.hear(),
                 Event::Tick => {}
             }
+            if self.running && matches!(self.hook, Hook::Gone) {
+                notice.rest();
+            }
             self.control.tick();
             if !self.running && started.elapsed() > START_PATIENCE {
                 return Err(Problem::new(
