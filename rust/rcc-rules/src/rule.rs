@@ -22,10 +22,6 @@ pub enum SetName {
 }
 
 impl SetName {
-    /// All of them, in the table's order.
-    pub const ALL: [Self; 6] =
-        [Self::Special4, Self::Special6, Self::OnLink4, Self::OnLink6, Self::Nat64, Self::Nat64Special];
-
     /// Its name in the table.
     #[must_use]
     pub const fn name(self) -> &'static str {

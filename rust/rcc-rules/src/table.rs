@@ -44,7 +44,7 @@ impl Table {
     /// What must be in force.
     #[must_use]
     pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Self {
-        let nat64: Vec<Ipv6Net> = facts.nat64.iter().copied().chain([NAT64]).filter_map(translating).collect();
+        let nat64: Vec<Ipv6Net> = translators(facts).collect();
         let special4: Vec<Ipv4Net> = SPECIAL_V4.iter().map(|(net, _)| *net).collect();
         let special6 = SPECIAL_V6.iter().map(|(net, _)| *net).chain([SIX_TO_FOUR]);
         let v4 = |nets: &[Ipv4Net]| Ipv4Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V4).collect::<Vec<_>>();
@@ -107,8 +107,7 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
             rules.push(denial(*net, *port));
             continue;
         };
-        let all = [NAT64].into_iter().chain(facts.nat64.iter().copied()).filter_map(translating);
-        let elsewhere = all.filter_map(|prefix| translated(prefix, *v4)).map(IpNet::V6);
+        let elsewhere = translators(facts).filter_map(|prefix| translated(prefix, *v4)).map(IpNet::V6);
         rules.extend([*net].into_iter().chain(elsewhere).map(|net| denial(net, *port)));
     }
     rules.push(Rule::new([Match::NotUnicast], refuse.clone(), "this machine's own, broadcast, multicast"));
@@ -155,6 +154,11 @@ fn resolvers(egress: &Egress, facts: &Facts) -> BTreeSet<(SocketAddr, bool)> {
         Resolvers::System => facts.resolvers.iter().map(|address| (*address, false)).collect(),
         Resolvers::Given(given) => given.iter().map(|r| (r.address, r.tls.is_some())).collect(),
     }
+}
+
+/// Where addresses stand for IPv4: in the well-known prefix, and in the network's own.
+fn translators(facts: &Facts) -> impl Iterator<Item = Ipv6Net> {
+    facts.nat64.iter().copied().chain([NAT64]).filter_map(translating)
 }
 
 /// The addresses that stand for IPv4 in a network that translates by `prefix`, less those that a translator may understand

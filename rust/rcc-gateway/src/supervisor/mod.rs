@@ -147,13 +147,11 @@ impl Supervisor {
             let uid = peer.uid();
             let own = self.readers.iter().filter(|r| r.uid == uid).count();
             self.openings.retain(|_, b| !b.is_full(now));
-            if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.may_open(uid, now) {
+            if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.in_turn(uid, now) {
                 continue;
             }
             // Who may not open sessions has no lines; and ids below a user's own are users, too, to the kernel.
-            let person = people::Person::of(uid, &caller);
-            let resolved = policy::load().and_then(|policy| policy.resolve(&[]).map_err(policy::first));
-            if !resolved.is_ok_and(|policy| policy.may_open(&person.name, uid, &person.groups)) {
+            if !asker(uid, &caller).is_ok_and(|asker| asker.named) {
                 continue;
             }
             if let Ok(reader) = start_reader(&caller, uid) {
@@ -163,7 +161,7 @@ impl Supervisor {
     }
 
     /// Whether this user may have one more process started now.
-    fn may_open(&mut self, uid: u32, now: Duration) -> bool {
+    fn in_turn(&mut self, uid: u32, now: Duration) -> bool {
         self.openings.entry(uid).or_insert_with(|| Bucket::new(64, 8)).take(now)
     }
 
@@ -194,12 +192,11 @@ impl Supervisor {
         let peer = getsockopt(launcher, sockopt::PeerCredentials).map_err(|e| failed(&e))?;
         let uid = peer.uid();
         self.openings.retain(|_, b| !b.is_full(now));
-        if !self.may_open(uid, now) {
+        if !self.in_turn(uid, now) {
             return Err(busy("sessions are opened too fast"));
         }
-        let resolved = policy::load()?.resolve(&[]).map_err(policy::first)?;
-        let person = people::Person::of(uid, launcher);
-        if !resolved.may_open(&person.name, uid, &person.groups) {
+        let Asker { person, resolved, named } = asker(uid, launcher)?;
+        if !named {
             self.journal.own("refused", Some(("", uid)), &[("reason", "not in the policy's users".into())]);
             return Err(Problem::new(
                 Code::GATEWAY_REFUSED_USER,
@@ -243,6 +240,21 @@ fn start_reader(caller: &OwnedFd, uid: u32) -> std::io::Result<Reader> {
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
     Ok(Reader { pid, uid, end })
+}
+
+/// Who asks, by the policy as it is now.
+struct Asker {
+    person: people::Person,
+    resolved: rcc_policy::Resolved,
+    /// Whether the policy's `users` name them.
+    named: bool,
+}
+
+fn asker(uid: u32, connection: &OwnedFd) -> Result<Asker, Problem> {
+    let resolved = policy::load()?.resolve(&[]).map_err(policy::first)?;
+    let person = people::Person::of(uid, connection);
+    let named = resolved.may_open(&person.name, uid, &person.groups);
+    Ok(Asker { person, resolved, named })
 }
 
 fn busy(what: &str) -> Problem {
