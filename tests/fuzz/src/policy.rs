@@ -60,7 +60,8 @@ fn root(text: &str) {
             return;
         }
     };
-    let again = rcc_policy::parse(&format!("# other layout\n{text}"), "other.toml").expect("a comment changes nothing");
+    let again =
+        rcc_policy::parse(&format!("{text}\n# other layout\n"), "other.toml").expect("a comment changes nothing");
     assert_eq!(again.fingerprint(), policy.fingerprint());
     let resolved = policy.resolve(&[]).expect("no grants are always good");
     written_again(&resolved);
