@@ -50,6 +50,9 @@ pub const GATEWAY_SOCKET: &str = "/run/rcc/gateway.sock";
 pub const LOG_SOCKET: &str = "/run/rcc/log.sock";
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.
 pub const MAX_PACKET: usize = 64 * 1024;
+/// The most descriptors that the kernel lets one packet bring (`SCM_MAX_FD` of unix(7)). Who receives makes room for all:
+/// of what has none, a part is installed that nobody is told of.
+pub const MOST_DESCRIPTORS: usize = 253;
 /// The system user that the gateway runs as.
 pub const GATEWAY_USER: &str = "rcc";
 /// The number of sockets that go with [`ToGateway::Listen`] and [`FromHook::Sockets`], in this order: redirected TCP,

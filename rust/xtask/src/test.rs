@@ -1,11 +1,12 @@
 //! `cargo xtask test`: the one test command, for people and for CI.
 //!
 //! Three lanes run side by side on the two cores of a small machine: this workspace's own code in the debug profile;
-//! the dependencies' check with the tool it needs, then the product's static programs in the release profile; and the
-//! real agent, which is a download. Then the tests run alone, with everything built beforehand.
+//! the dependencies' check with the tool it needs, then the product's static programs in the release profile and the
+//! fuzzing engine; and the real agent, which is a download. Then the tests run alone, with everything built beforehand,
+//! and after them each fuzzing target for some seconds.
 
 use crate::{
-    agent, check, mounts, prerequisites,
+    agent, check, fuzz, mounts, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools,
@@ -40,7 +41,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
     let nextest = tools::ensure(&tools::NEXTEST, workspace, steps)?;
     let checks = args.filters.is_empty();
-    let (mut built, mut released, mut fetched) = (false, false, false);
+    let (mut built, mut released, mut fetched, mut engine) = (false, false, false, None);
     side_by_side(vec![
         Box::new(|| {
             // The tests run even if a check failed, so that one run shows all that is wrong.
@@ -57,6 +58,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             let checked = if checks { check::dependencies(workspace, steps) } else { Ok(()) };
             product::build(workspace, steps)?;
             released = true;
+            engine = if checks { Some(fuzz::build(workspace, steps)?) } else { None };
             checked
         }),
         Box::new(|| {
@@ -69,7 +71,9 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         steps.not_run("tests", "something they need could not be made");
         bail!("the tests were not run");
     }
-    run_tests(args, workspace, steps, &nextest)
+    let tested = run_tests(args, workspace, steps, &nextest);
+    let fuzzed = engine.map_or(Ok(()), |engine| fuzz::short(workspace, steps, &engine));
+    tested.and(fuzzed)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ mod connection;
 mod dial;
 mod dns_server;
 mod endpoint;
-mod handover;
+pub mod handover;
 mod http_relay;
 mod log;
 mod relay;
