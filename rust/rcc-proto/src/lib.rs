@@ -35,7 +35,7 @@ mod secret;
 mod version;
 
 pub use control::{FromSession, ToSession};
-pub use hook::{FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
+pub use hook::{Cover, FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
 pub use secret::Secret;
 pub use version::{TooFar, VERSION, Version};
 

@@ -41,9 +41,10 @@ codes! {
     PROJECT_FOREIGN_MOUNT = 204, "Another file system is mounted below the project.";
     PROJECT_IN_USE = 205, "The project lies within another live session's project, or around it.";
     PROJECT_SOCKET = 206, "A program outside listens on a Unix socket that the agent could reach.";
-    PROJECT_UNTRUSTED_LINK = 207, "The project is a linked worktree: its repository lies elsewhere, or is gone, and git does not work inside.";
+    PROJECT_UNTRUSTED_LINK = 207, "The project's `.git` leads elsewhere, to a repository that does not come along: git does not work inside.";
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
     PROJECT_GIT_CONFIG = 209, "The person's git configuration can't be read, so commits inside have no name.";
+    WORKTREE_REFUSED = 210, "The repository of a linked worktree can't come along.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
     SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
     RUNTIME_DIR = 303, "`XDG_RUNTIME_DIR` is missing, or not a folder of this user's alone.";

@@ -14,7 +14,7 @@ use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
 use rcc_launch::machine::{Machine, Person, only_root_writes};
 use rcc_launch::own::{self, Item};
-use rcc_launch::project::{self, Project};
+use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
@@ -109,12 +109,11 @@ impl Prepared {
             gitconfig::Words::default()
         });
         request.gitconfig = gitconfig::text(&words);
-        if let Some(problem) = project::worktree(&project) {
-            eprintln!("rcc: warning: {problem}");
-        }
         let writable =
             along::folders(&self.inside, folders, &project, &self.machine, &covered, &mut request).map_err(one)?;
+        let worktree = along::worktree(&self.inside, &project, &self.machine, &mut request).map_err(one)?;
         Ok(Launch {
+            worktree,
             writable,
             protect: covered,
             machine: &self.machine,
