@@ -1,6 +1,7 @@
-//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers, and files of which only
+//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers and how they are asked, and files of which only
 //! root is the author. Nothing here changes anything.
 
+pub mod dns;
 pub mod net;
 pub mod resolv_conf;
 pub mod trusted;

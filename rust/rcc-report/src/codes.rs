@@ -62,6 +62,7 @@ codes! {
     GATEWAY_IMPOSTOR = 407, "What listens on the gateway's socket is not the gateway's user.";
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
+    PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
     SESSION_HOOK = 501, "The OCI hook could not build the session's walls; the container was not started.";
     SESSION_MOUNTS = 502, "The container's mounts are not those that were asked for.";
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
