@@ -4,6 +4,7 @@
 mod along;
 mod commands;
 mod ending;
+mod explain;
 mod habits;
 mod prepare;
 
@@ -42,6 +43,7 @@ enum Command {
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
+    Why(commands::why::WhyArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Why(args) => commands::why::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -12,3 +12,4 @@ pub mod plan;
 pub mod run;
 pub mod shell;
 pub mod toolchain;
+pub mod why;
