@@ -4,6 +4,7 @@
 mod along;
 mod commands;
 mod ending;
+mod explain;
 mod habits;
 mod prepare;
 
@@ -45,6 +46,7 @@ enum Command {
     Log(commands::log::LogArgs),
     Setup(commands::setup::SetupArgs),
     Uninstall(commands::setup::UninstallArgs),
+    Why(commands::why::WhyArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Log(args) => commands::log::run(&args),
         Command::Setup(args) => commands::setup::set_up(&args),
         Command::Uninstall(args) => commands::setup::uninstall(&args),
+        Command::Why(args) => commands::why::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -257,6 +257,11 @@ fn remembered(machine: &Machine, policy: &Policy, project: &Path) -> Result<Vec<
 
 /// Root's policy.
 pub fn policy() -> Result<Policy, Vec<Problem>> {
+    policy_and_text().map(|(policy, _)| policy)
+}
+
+/// Root's policy, and what is written there.
+pub fn policy_and_text() -> Result<(Policy, String), Vec<Problem>> {
     let path = Path::new(POLICY_FILE);
     let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
     let text = fs::read_to_string(path).map_err(|e| {
@@ -271,7 +276,7 @@ pub fn policy() -> Result<Policy, Vec<Problem>> {
             "sudo chown root: /etc/rcc /etc/rcc/policy.toml && sudo chmod go-w /etc/rcc /etc/rcc/policy.toml",
         )
     })?;
-    rcc_policy::parse(&text, POLICY_FILE)
+    rcc_policy::parse(&text, POLICY_FILE).map(|policy| (policy, text))
 }
 
 /// The working directory, if it lies in the project; else the project.

@@ -18,7 +18,14 @@ pub fn feed(bytes: &[u8]) {
     let _ = upgrade_answer(stream);
     let whole = run(std::iter::once(stream));
     let cut = run(crate::pieces(stream, cut));
-    assert_eq!(whole.verdict, cut.verdict, "pieces make a difference");
+    // What is refused may be refused for another reason, that which shows first.
+    assert_eq!(
+        whole.verdict.is_ok(),
+        cut.verdict.is_ok(),
+        "pieces make a difference: {:?} {:?}",
+        whole.verdict,
+        cut.verdict
+    );
     assert_eq!(whole.passed, cut.passed, "pieces make a difference");
     server(whole);
 }

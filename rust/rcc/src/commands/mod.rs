@@ -14,3 +14,4 @@ pub mod setup;
 pub mod shell;
 pub mod toolchain;
 pub mod worktree;
+pub mod why;
