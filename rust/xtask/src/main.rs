@@ -15,6 +15,7 @@ mod steps;
 mod test;
 mod tools;
 mod trees;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Daily(daily::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show setup, reboot, power cuts and uninstall in a virtual machine.
+    Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Daily(args) => daily::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

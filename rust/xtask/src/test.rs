@@ -8,10 +8,10 @@ use crate::{
     agent, check, mounts, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
-    tools,
+    tools, vm,
     workspace::Workspace,
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,8 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
     let nextest = tools::ensure(&tools::NEXTEST, workspace, steps)?;
     let checks = args.filters.is_empty();
-    let (mut built, mut released, mut fetched) = (false, false, false);
+    let (mut built, mut released, mut rigged, mut fetched) = (false, false, false, false);
+    let mut image = None;
     side_by_side(vec![
         Box::new(|| {
             // The tests run even if a check failed, so that one run shows all that is wrong.
@@ -57,11 +58,18 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             let checked = if checks { check::dependencies(workspace, steps) } else { Ok(()) };
             product::build(workspace, steps)?;
             released = true;
+            if checks {
+                product::build_rig(workspace, steps)?;
+                rigged = true;
+            }
             checked
         }),
         Box::new(|| {
             steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
             fetched = true;
+            if checks {
+                image = Some(vm::disk(workspace, steps, None)?);
+            }
             Ok(())
         }),
     ]);
@@ -69,7 +77,24 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         steps.not_run("tests", "something they need could not be made");
         bail!("the tests were not run");
     }
-    run_tests(args, workspace, steps, &nextest)
+    let (mut tested, mut shown) = (Ok(()), Ok(()));
+    side_by_side(vec![
+        Box::new(|| {
+            tested = run_tests(args, workspace, steps, &nextest);
+            Ok(())
+        }),
+        Box::new(|| {
+            match &image {
+                Some(image) if rigged => shown = vm::short_form(workspace, steps, image),
+                _ if checks => {
+                    shown = Err(anyhow!("the machine was not started: something it needs could not be made"))
+                }
+                _ => {}
+            }
+            Ok(())
+        }),
+    ]);
+    tested.and(shown)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {
