@@ -87,4 +87,13 @@ codes! {
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
     FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
+    SETUP_ROOT = 910, "Setting rcc up and taking it away is root's, on a system that rcc knows.";
+    SETUP_SOURCE = 911, "A program that is to be installed is missing, not static, or not a plain file.";
+    SETUP_PLACE = 912, "A file or folder of rcc's lies where others than root can write, or is not what setup made.";
+    SETUP_USER = 913, "The system user `rcc` can't be made or removed, or is a person's.";
+    SETUP_NIXOS = 914, "On NixOS the system's configuration sets rcc up.";
+    SETUP_SYSTEMD = 915, "systemd did not do what setup told it.";
+    SETUP_GATEWAY = 916, "The gateway did not start, did not answer, or did not end.";
+    SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
+    SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
 }

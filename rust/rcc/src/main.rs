@@ -42,6 +42,8 @@ enum Command {
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
+    Setup(commands::setup::SetupArgs),
+    Uninstall(commands::setup::UninstallArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -66,6 +68,8 @@ fn main() -> ExitCode {
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Setup(args) => commands::setup::set_up(&args),
+        Command::Uninstall(args) => commands::setup::uninstall(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -10,5 +10,6 @@ pub mod login;
 pub mod logout;
 pub mod plan;
 pub mod run;
+pub mod setup;
 pub mod shell;
 pub mod toolchain;
