@@ -94,7 +94,7 @@ impl Machine {
             .arg(&image.kernel)
             .arg("-initrd")
             .arg(&image.initrd)
-            .args(["-append", "root=/dev/vda rw console=ttyS0 quiet rcc.machine=virtual"])
+            .args(["-append", "root=/dev/vda rw console=ttyS0 rcc.machine=virtual"])
             .arg("-drive")
             .arg(format!("file={},format=qcow2,if=virtio,cache=writeback", disks.layer.display()))
             .arg("-drive")
