@@ -317,7 +317,8 @@ pub fn notes(request: &Request) -> Result<Vec<String>, Problem> {
     let mut notes = Vec::new();
     let sessions = sessions_of_before()?;
     if sessions > 0 {
-        let then = if request.systemd { "the next one then starts what is installed" } else { "run rcc setup again then" };
+        let then =
+            if request.systemd { "the next one then starts what is installed" } else { "run rcc setup again then" };
         notes.push(format!("{sessions} sessions run in the gateway of before; it stays until they end, and {then}"));
     }
     if !request.systemd {

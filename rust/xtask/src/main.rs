@@ -16,6 +16,7 @@ mod steps;
 mod test;
 mod tools;
 mod trees;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +47,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show setup, reboot, power cuts and uninstall in a virtual machine.
+    Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Daily(args) => daily::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

@@ -13,5 +13,5 @@ pub mod run;
 pub mod setup;
 pub mod shell;
 pub mod toolchain;
-pub mod worktree;
 pub mod why;
+pub mod worktree;
