@@ -10,7 +10,8 @@ pub const ENABLED: [&str; 5] =
 /// The gateway's service: not enabled by itself, started by its sockets.
 pub const GATEWAY: &str = "rcc-gateway.service";
 
-/// What a root service of rcc's gives up: it has the network's administration and reads files that anybody may read.
+/// What a root service of rcc's gives up: it has the network's administration, reads files that anybody may read, and asks
+/// the machine's resolvers how the network translates IPv4.
 const ROOT_HARDENING: &str = "\
 CapabilityBoundingSet=CAP_NET_ADMIN
 NoNewPrivileges=yes
@@ -31,12 +32,11 @@ MemoryDenyWriteExecute=yes
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-RestrictAddressFamilies=AF_NETLINK AF_UNIX
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
-IPAddressDeny=any
 KeyringMode=private
 UMask=0077
 Environment=
@@ -128,7 +128,7 @@ Description=rcc host firewall
 DefaultDependencies=no
 Requires=local-fs.target
 After=local-fs.target systemd-modules-load.service nftables.service firewalld.service ufw.service netfilter-persistent.service
-Before=network-pre.target shutdown.target
+Before=network-pre.target systemd-user-sessions.service shutdown.target
 Wants=network-pre.target
 Conflicts=shutdown.target
 PartOf=nftables.service firewalld.service ufw.service netfilter-persistent.service
