@@ -10,8 +10,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Folders below which files can be read: the tables of `rcc_host::net`, and devices' flags and numbers.
-const FOLDERS: [&str; 2] = ["/proc/self/net", "/sys/devices"];
+/// What can be read, with what lies below it: the tables of `rcc_host::net`, devices' flags and numbers, and random numbers,
+/// which a statically linked program may take from there.
+const PLACES: [&str; 4] = ["/proc/self/net", "/sys/devices", "/dev/random", "/dev/urandom"];
 
 const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: u32 = 1;
@@ -43,7 +44,7 @@ pub enum Landlock {
     Absent,
 }
 
-/// Confines this thread, and those that it starts from now on, to reading below [`FOLDERS`] and these files. Those that do
+/// Confines this thread, and those that it starts from now on, to reading [`PLACES`] and these files. Those that do
 /// not exist are left out.
 pub fn confine(readable: &[PathBuf]) -> io::Result<Landlock> {
     // SAFETY: with this flag the call takes no attributes and gives a number.
@@ -73,7 +74,7 @@ pub fn confine(readable: &[PathBuf]) -> io::Result<Landlock> {
     // SAFETY: the kernel reads `size` bytes of the struct, which has at least so many.
     let ruleset = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attributes, size, 0) };
     let ruleset = owned(ruleset)?;
-    for path in FOLDERS.iter().map(Path::new).chain(readable.iter().map(PathBuf::as_path)) {
+    for path in PLACES.iter().map(Path::new).chain(readable.iter().map(PathBuf::as_path)) {
         allow(&ruleset, path)?;
     }
     // SAFETY: a descriptor that is open, and no flags.
