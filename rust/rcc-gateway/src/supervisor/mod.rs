@@ -6,6 +6,7 @@
 
 pub(crate) mod journal;
 mod people;
+mod resolv_conf;
 mod socket;
 
 use crate::policy;
@@ -18,6 +19,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
 use rcc_report::{Code, Problem};
+use resolv_conf::ResolvConf;
 use socket::Sockets;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -70,10 +72,13 @@ pub fn serve() -> Result<Infallible, Problem> {
             "make its folder writable for the user rcc",
         )
     })?;
+    let resolv_conf = ResolvConf::read()
+        .map_err(|e| here(Code::GATEWAY_ABSENT, "memfd", e.to_string(), "mount /proc, and see the kernel's log"))?;
     journal.own("start", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
     eprintln!("rcc-gateway: listening");
     let mut supervisor = Supervisor {
         journal,
+        resolv_conf,
         workers: Vec::new(),
         readers: Vec::new(),
         openings: HashMap::new(),
@@ -96,6 +101,7 @@ pub fn serve() -> Result<Infallible, Problem> {
 
 struct Supervisor {
     journal: Journal,
+    resolv_conf: ResolvConf,
     workers: Vec<Worker>,
     readers: Vec<Reader>,
     openings: HashMap<u32, Bucket>,
@@ -112,9 +118,9 @@ impl Supervisor {
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
         let fixed = fds.len();
         let mut heard = Vec::new();
-        // Woken at least each second while something is held back or not yet counted, or the end is near: a signal that
-        // comes just before the poll does not end it.
-        let mut waits = !works || RETIRING.load(Ordering::Relaxed);
+        // Woken at least each second while something is held back or not yet counted, there are resolvers to follow, or the
+        // end is near: a signal that comes just before the poll does not end it.
+        let mut waits = !works || !self.workers.is_empty() || RETIRING.load(Ordering::Relaxed);
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();
@@ -127,6 +133,7 @@ impl Supervisor {
         if poll(&mut fds, timeout).is_err() {
             return;
         }
+        self.resolv_conf.follow();
         let ready: Vec<bool> = fds.iter().map(|f| f.revents().is_none_or(|r| !r.is_empty())).collect();
         drop(fds);
         let now = self.start.elapsed();
@@ -236,7 +243,8 @@ impl Supervisor {
                 "make space on its disk",
             ));
         }
-        let worker = start(launcher, uid).map_err(|e| failed(&e))?;
+        self.resolv_conf.look();
+        let worker = start(launcher, uid, &self.resolv_conf).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }
@@ -289,8 +297,9 @@ fn failed(e: &dyn std::error::Error) -> Problem {
     )
 }
 
-/// Starts a worker: its connection is its stdin, its log its stdout; nothing else is open in it.
-fn start(launcher: &OwnedFd, uid: u32) -> std::io::Result<Worker> {
+/// Starts a worker: its connection is its stdin, its log its stdout, the machine's resolv.conf its stderr; nothing else is
+/// open in it.
+fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf) -> std::io::Result<Worker> {
     let (log, workers_end) = socket::log_pair()?;
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
@@ -301,7 +310,7 @@ fn start(launcher: &OwnedFd, uid: u32) -> std::io::Result<Worker> {
         .current_dir("/")
         .stdin(Stdio::from(launcher.try_clone()?))
         .stdout(Stdio::from(workers_end))
-        .stderr(Stdio::null())
+        .stderr(Stdio::from(resolv_conf.readable()?))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
     Ok(Worker { pid, uid, session, log, lines: Lines::new() })

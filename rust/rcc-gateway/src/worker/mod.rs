@@ -10,6 +10,7 @@ mod connection;
 mod dial;
 mod dns_server;
 mod endpoint;
+mod files;
 pub mod handover;
 mod http_relay;
 mod log;
@@ -32,7 +33,8 @@ use rcc_policy::Fingerprint;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
-use session::{Secrets, Session};
+use session::{FromRoot, Session};
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -56,10 +58,12 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     if confine::before_anything(supervisor).is_err() {
         return ExitCode::FAILURE;
     }
-    // SAFETY: the supervisor passes exactly these two descriptors as stdin and stdout; nothing here prints.
-    let (launcher, log) = unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) };
+    // SAFETY: the supervisor passes exactly these descriptors as stdin, stdout and stderr; nothing here prints.
+    let (launcher, log, resolv_conf) =
+        unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1), OwnedFd::from_raw_fd(2)) };
     let log = Log::new(log);
-    let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, &log));
+    let outcome =
+        prepare(&launcher, resolv_conf.into()).and_then(|prepared| handshake(&launcher, prepared, session, &log));
     match outcome {
         Ok((session, sockets, acceptors, agreed)) => run(&launcher, &Rc::new(session), sockets, &acceptors, agreed),
         Err(problem) => {
@@ -73,16 +77,17 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
 /// What is read and made before the first byte of the launcher's.
 struct Prepared {
     policy: rcc_policy::Policy,
-    secrets: Secrets,
+    given: FromRoot,
+    files: files::Landlock,
     acceptors: accept::Acceptors,
     own_namespace: u64,
 }
 
-fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
+fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
     let failed = |what: String| Problem::new(Code::GATEWAY_BUSY, "gateway", what, "try again; see the gateway's log");
     let policy = policy::load()?;
     let resolved = policy.resolve(&[]).map_err(policy::first)?;
-    let secrets = Secrets::read(&resolved)?;
+    let given = FromRoot::read(&resolved, resolv_conf)?;
     let limits = resolved.limits;
     let own_namespace = handover::own_namespace().map_err(|e| {
         Problem::new(
@@ -92,10 +97,13 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
             "use Linux 5.14 or later",
         )
     })?;
+    // Before there are threads: it is for those that are started after it.
+    let files = files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
+        .map_err(|e| failed(format!("it could not confine itself to its files: {e}")))?;
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
     confine::system_calls(launcher).map_err(|e| failed(format!("it could not confine itself: {e}")))?;
-    Ok(Prepared { policy, secrets, acceptors, own_namespace })
+    Ok(Prepared { policy, given, files, acceptors, own_namespace })
 }
 
 type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
@@ -118,9 +126,13 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let session = Session::new(prepared.policy, resolved, credentials, prepared.secrets, log.clone())?;
+    let files = match prepared.files {
+        files::Landlock::InForce(version) => format!("confined by Landlock {version}"),
+        files::Landlock::Absent => "not confined: this kernel has no Landlock".to_owned(),
+    };
+    let session = Session::new(prepared.policy, resolved, credentials, prepared.given, log.clone())?;
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
-        "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
+        "fingerprint": fingerprint, "files": files, "grants": log::plain(&grants.join(" "))}));
     tell(
         launcher,
         &FromGateway::Opened(Opened {

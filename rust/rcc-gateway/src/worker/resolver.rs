@@ -11,11 +11,12 @@ use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -58,7 +59,9 @@ type Translators = (Instant, Result<Rc<[Ipv6Net]>, Failure>);
 pub struct Resolver {
     from: Resolvers,
     cache: RefCell<HashMap<HostName, Cached>>,
-    system: RefCell<(Option<SystemTime>, Rc<[Server]>)>,
+    /// The machine's resolv.conf, as the supervisor keeps it; what was read of it last.
+    resolv_conf: File,
+    system: RefCell<(Vec<u8>, Rc<[Server]>)>,
     nat64: RefCell<Option<Translators>>,
     trust: Rc<Trust>,
     /// Connections to resolvers that are asked by TLS, between two questions.
@@ -70,13 +73,14 @@ pub struct Resolver {
 
 impl Resolver {
     /// A resolver that has asked nothing yet.
-    pub fn new(from: Resolvers, trust: Rc<Trust>) -> Self {
+    pub fn new(from: Resolvers, resolv_conf: File, trust: Rc<Trust>) -> Self {
         Self {
             from,
+            resolv_conf,
             trust,
             idle: RefCell::default(),
             cache: RefCell::default(),
-            system: RefCell::new((None, Rc::from([]))),
+            system: RefCell::new((Vec::new(), Rc::from([]))),
             nat64: RefCell::default(),
             queries: Semaphore::new(QUERIES),
             first: Cell::new(0),
@@ -178,12 +182,16 @@ impl Resolver {
         match &self.from {
             Resolvers::Given(given) => Ok(given.as_slice().into()),
             Resolvers::System => {
-                let changed = std::fs::metadata(resolv_conf::RESOLV_CONF)?.modified().ok();
+                let mut text = vec![0; resolv_conf::LONGEST];
+                let n = self.resolv_conf.read_at(&mut text, 0)?;
+                text.truncate(n);
+                if text.is_empty() {
+                    return Err(io::Error::other("the machine's resolv.conf can't be read"));
+                }
                 let mut system = self.system.borrow_mut();
-                if changed.is_none() || system.0 != changed {
-                    let text = rcc_host::trusted::read_plain(Path::new(resolv_conf::RESOLV_CONF))?;
+                if system.0 != text {
                     let found = resolv_conf::nameservers(&String::from_utf8_lossy(&text));
-                    *system = (changed, found.into_iter().map(|address| Server { address, tls: None }).collect());
+                    *system = (text, found.into_iter().map(|address| Server { address, tls: None }).collect());
                     // Another network: what names and translators were in the last one is of no use.
                     self.cache.borrow_mut().clear();
                     self.nat64.borrow_mut().take();

@@ -19,6 +19,7 @@ use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -63,19 +64,21 @@ pub struct Session {
     down: Cell<u64>,
 }
 
-/// What root's files hold, read before anything is heard.
-pub struct Secrets {
+/// What is read of files, before anything is heard and no other can be opened.
+pub struct FromRoot {
     /// The keys of credential endpoints; each is used, or missed, only if the launcher brings none.
     pub keys: endpoint::Keys,
     /// The proxy, with its credentials.
     pub proxy: Option<Proxy>,
+    /// The machine's resolv.conf as it is at any time, by the supervisor.
+    pub resolv_conf: File,
 }
 
-impl Secrets {
-    /// Reads those that the policy names.
-    pub fn read(policy: &Resolved) -> Result<Self, Problem> {
+impl FromRoot {
+    /// Reads the files that the policy names.
+    pub fn read(policy: &Resolved, resolv_conf: File) -> Result<Self, Problem> {
         let proxy = policy.upstream_proxy.clone().map(Proxy::new).transpose()?;
-        Ok(Self { keys: endpoint::keys(&policy.credentials), proxy })
+        Ok(Self { keys: endpoint::keys(&policy.credentials), proxy, resolv_conf })
     }
 }
 
@@ -85,7 +88,7 @@ impl Session {
         root: Policy,
         policy: Resolved,
         credentials: Vec<Credential>,
-        files: Secrets,
+        given: FromRoot,
         log: Log,
     ) -> Result<Self, Problem> {
         // The hook's redirect is for IPv4: there, a range of IPv6 would be a promise that nothing keeps.
@@ -97,9 +100,13 @@ impl Session {
                 "name the host instead of its addresses; names with IPv6 addresses work",
             ));
         }
-        let endpoints = endpoint::endpoints(&policy.credentials, credentials, files.keys)?;
+        let endpoints = endpoint::endpoints(&policy.credentials, credentials, given.keys)?;
         let trust = Rc::new(Trust::new(policy.ca_bundle.clone()));
-        let dialer = Dialer::new(Resolver::new(policy.resolvers.clone(), trust.clone()), files.proxy, trust.clone());
+        let dialer = Dialer::new(
+            Resolver::new(policy.resolvers.clone(), given.resolv_conf, trust.clone()),
+            given.proxy,
+            trust.clone(),
+        );
         Ok(Self {
             stand_ins: RefCell::new(StandIns::new(policy.limits.names)),
             root,
