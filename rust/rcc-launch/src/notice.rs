@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How often one looks where nothing was said.
 const EVERY: Duration = Duration::from_millis(200);
 /// A look that took a millisecond is followed by so many without one: an agent can make things change without end.
-const REST: u32 = 10;
+pub const REST: u32 = 10;
 /// Reads of what was said before a look; what is left then is for the next one.
 const READS: usize = 8;
 /// Folders that are watched.

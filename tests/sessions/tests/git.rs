@@ -12,7 +12,8 @@ use std::path::Path;
 fn what_is_done_every_day_works_or_says_what_to_do() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
-        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()
+        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()?;
+        daily::git::worktree(&rig, Path::new("/usr/bin"))?.holds()
     });
 }
 
@@ -22,7 +23,9 @@ fn the_same_with_the_newest_git_at_hand() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let newest = ["/usr/local/bin", "/usr/bin"].map(Path::new).into_iter().find(|f| f.join("git").exists());
-        daily::git::table(&rig, newest.unwrap_or(Path::new("/usr/bin")))?.holds()
+        let newest = newest.unwrap_or(Path::new("/usr/bin"));
+        daily::git::table(&rig, newest)?.holds()?;
+        daily::git::worktree(&rig, newest)?.holds()
     });
 }
 
@@ -290,6 +293,25 @@ fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
                 "{script}: {status}: {said}"
             );
         }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_large_index_does_not_keep_the_rest_from_being_watched() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        user(
+            &rig,
+            "git init -q .; b=$(git hash-object -w -t blob /dev/null); seq -f \"100644 $b 0%%f%.0f\" 1000000 2000000 | sed 's/%/\\t/;s/%//' | git update-index --index-info; test $(stat -c %s .git/index) -gt 60000000",
+        )?;
+        // It was read once by then, and that reading's rest has begun.
+        let mut live = Live::start(&rig, "sleep 8; echo now; touch .envrc; sleep 1000")?;
+        ensure!(live.line()? == "now", "{:?}", live.end()?);
+        let began = std::time::Instant::now();
+        let (status, said) = live.end()?;
+        ensure!(status.code() == Some(124) && said.contains("RCC-505: /home/dev/project/.envrc: "), "{status}: {said}");
+        ensure!(began.elapsed().as_secs() < 8, "after {:?}", began.elapsed());
         Ok(())
     });
 }
