@@ -10,7 +10,7 @@ use crate::gitlinks::{Found, Ground, Links, Side};
 use crate::home::{self, FirstFile};
 use crate::leftovers::{self, Leftovers};
 use crate::machine::Machine;
-use crate::notice::{self, Notice};
+use crate::notice::{Notice, Pace};
 use crate::project::{self, Project};
 use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
@@ -168,7 +168,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         present: protection.present,
         common,
         links,
-        links_rest_until: None,
+        links_pace: Pace::default(),
         beside,
         sockets,
     };
@@ -863,8 +863,8 @@ struct Watch {
     beside: Vec<Vec<PathBuf>>,
     /// Repositories that git goes into.
     links: Links,
-    /// When these are looked at again; None for at once.
-    links_rest_until: Option<Instant>,
+    /// When these are looked at again.
+    links_pace: Pace,
     /// Until the person has seen one.
     sockets: Option<Sockets>,
 }
@@ -941,12 +941,9 @@ impl Watch {
     /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
     /// and the rest of what is watched does not wait for it.
     fn linked(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
-        if self.links_rest_until.is_some_and(|until| Instant::now() < until) {
-            return None;
-        }
-        let began = Instant::now();
-        let found = self.look_at_links(launch);
-        self.links_rest_until = Some(Instant::now() + began.elapsed() * notice::REST);
+        let mut pace = std::mem::take(&mut self.links_pace);
+        let found = pace.look(|| self.look_at_links(launch));
+        self.links_pace = pace;
         found
     }
 

@@ -296,22 +296,3 @@ fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
         Ok(())
     });
 }
-
-#[test]
-fn a_large_index_does_not_keep_the_rest_from_being_watched() {
-    inside_with(SETUP, |world| {
-        let rig = Rig::start(world, &[], "")?;
-        user(
-            &rig,
-            "git init -q .; b=$(git hash-object -w -t blob /dev/null); seq -f \"100644 $b 0%%f%.0f\" 1000000 2000000 | sed 's/%/\\t/;s/%//' | git update-index --index-info; test $(stat -c %s .git/index) -gt 60000000",
-        )?;
-        // It was read once by then, and that reading's rest has begun.
-        let mut live = Live::start(&rig, "sleep 8; echo now; touch .envrc; sleep 1000")?;
-        ensure!(live.line()? == "now", "{:?}", live.end()?);
-        let began = std::time::Instant::now();
-        let (status, said) = live.end()?;
-        ensure!(status.code() == Some(124) && said.contains("RCC-505: /home/dev/project/.envrc: "), "{status}: {said}");
-        ensure!(began.elapsed().as_secs() < 8, "after {:?}", began.elapsed());
-        Ok(())
-    });
-}
