@@ -26,7 +26,7 @@ const KEYS: &str = r"^(user\.(name|email)|init\.defaultbranch|filter\.lfs\.proce
 
 /// What there is for every session. `push` without an upstream goes to the branch of the same name, and no branch begins
 /// to track another unasked: both would write `.git/config`. Commits are not signed, since no key is there. Worktrees that
-/// are not there inside are not gone.
+/// are not there inside are not gone, and tidying up, for which git would write theirs, is left to git outside.
 const USUAL: &str = "\
 [push]
 \tdefault = current
@@ -37,6 +37,7 @@ const USUAL: &str = "\
 [tag]
 \tgpgSign = false
 [gc]
+\tauto = 0
 \tworktreePruneExpire = never
 ";
 

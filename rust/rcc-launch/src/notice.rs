@@ -18,6 +18,25 @@ const READS: usize = 8;
 /// Folders that are watched.
 const FOLDERS: usize = 200;
 
+/// The rest of a look that can take long by itself, so that no other look waits for it.
+#[derive(Default)]
+pub struct Pace {
+    until: Option<Instant>,
+}
+
+impl Pace {
+    /// Looks, unless the last look's rest is not over; None then, too.
+    pub fn look<T>(&mut self, look: impl FnOnce() -> Option<T>) -> Option<T> {
+        if self.until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let began = Instant::now();
+        let found = look();
+        self.until = Some(Instant::now() + began.elapsed() * REST);
+        found
+    }
+}
+
 /// The time of the next look.
 pub struct Notice {
     /// None where the kernel gives none; then one looks now and then.
@@ -94,5 +113,31 @@ impl Notice {
         self.ended = Instant::now();
         self.took = began.elapsed();
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_look_rests_by_itself() {
+        let mut pace = Pace::default();
+        let slow = || {
+            std::thread::sleep(Duration::from_millis(40));
+            Some(())
+        };
+        assert!(pace.look(slow).is_some() && pace.look(slow).is_none());
+        let project =
+            Project { path: "/".into(), device: 0, inode: 0, folder: std::fs::File::open("/").unwrap().into() };
+        let mut notice = Notice::new(&project, std::iter::empty(), &[]);
+        // As a session does it: the quick look is due again at once, whatever the slow one takes.
+        for _ in 0..3 {
+            let _found: Option<()> = notice.look(|| None).or_else(|| pace.look(slow));
+            notice.hear();
+            assert!(notice.left() < Duration::from_millis(20), "{:?}", notice.left());
+        }
+        std::thread::sleep(Duration::from_millis(450));
+        assert!(pace.look(slow).is_some());
     }
 }

@@ -286,8 +286,8 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     if let Some(system) = SYSTEM.iter().find(|p| path.starts_with(p)) {
         return refuse(format!("it lies in {system}, which belongs to the system"));
     }
-    for name in SENSITIVE {
-        let named = person.home.join(name);
+    for name in sensitive(person) {
+        let named = person.home.join(&name);
         // A link counts where it is and where it leads.
         for place in [Some(named.clone()), fs::canonicalize(&named).ok()].into_iter().flatten() {
             if path.starts_with(&place) {
@@ -301,9 +301,16 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Names below the home folder. `go install golang.org/dl/…` puts each version of Go into a folder of its own.
+fn sensitive(person: &Person) -> Vec<String> {
+    let versions = fs::read_dir(person.home.join("sdk")).into_iter().flatten().flatten();
+    let versions = versions.filter_map(|entry| entry.file_name().into_string().ok()).filter(|n| n.starts_with("go"));
+    SENSITIVE.iter().map(|name| (*name).to_owned()).chain(versions.map(|name| format!("sdk/{name}"))).collect()
+}
+
 /// The same folders under another name, as a bind mount gives: what counts is which folder it is.
 fn other_names(path: &Path, identity: (u64, u64), person: &Person) -> Result<(), Problem> {
-    let sensitive = SENSITIVE.iter().map(|name| person.home.join(name));
+    let sensitive = sensitive(person).into_iter().map(|name| person.home.join(name));
     let shared = SHARED.iter().chain(SYSTEM).map(PathBuf::from);
     let places: Vec<PathBuf> = sensitive.chain(shared).chain([person.home.clone()]).collect();
     let refuse = |place: &Path| {

@@ -10,7 +10,7 @@ use crate::gitlinks::{Found, Ground, Links, Side};
 use crate::home::{self, FirstFile};
 use crate::leftovers::{self, Leftovers};
 use crate::machine::Machine;
-use crate::notice::Notice;
+use crate::notice::{Notice, Pace};
 use crate::project::{self, Project};
 use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
@@ -163,7 +163,15 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let sockets = Some(Sockets { seen, known });
     let (protection, common, links) = protection;
     let common = common.map(|p| (p.absent, p.present)).unwrap_or_default();
-    let mut watch = Watch { absent: protection.absent, present: protection.present, common, links, beside, sockets };
+    let mut watch = Watch {
+        absent: protection.absent,
+        present: protection.present,
+        common,
+        links,
+        links_pace: Pace::default(),
+        beside,
+        sockets,
+    };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
     drop(live);
@@ -548,7 +556,9 @@ impl Live {
                 self.kill();
             }
             if self.running && !self.stopped && notice.is_due() {
-                if let Some((intruder, problem)) = notice.look(|| watch.intruder(launch)) {
+                if let Some((intruder, problem)) =
+                    notice.look(|| watch.intruder(launch)).or_else(|| watch.linked(launch))
+                {
                     match terminal {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder, launch),
                         _ => self.stop(problem),
@@ -575,7 +585,7 @@ impl Live {
             (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
         });
         if !self.stopped
-            && let Some((_, problem)) = watch.intruder(launch).or(links)
+            && let Some((_, problem)) = watch.intruder(launch).or_else(|| watch.look_at_links(launch)).or(links)
         {
             self.problems.push(problem);
         }
@@ -853,6 +863,8 @@ struct Watch {
     beside: Vec<Vec<PathBuf>>,
     /// Repositories that git goes into.
     links: Links,
+    /// When these are looked at again.
+    links_pace: Pace,
     /// Until the person has seen one.
     sockets: Option<Sockets>,
 }
@@ -916,6 +928,27 @@ impl Watch {
             );
             return Some((Intruder::Name(place), problem));
         }
+        let socket = self.sockets.as_ref()?.intruder(&project.path)?;
+        let problem = Problem::new(
+            Code::PROJECT_SOCKET,
+            socket.display().to_string(),
+            "a program outside began to listen on a Unix socket that the agent can reach; it would take the agent for you",
+            "have it listen elsewhere, and start the session again",
+        );
+        Some((Intruder::Socket, problem))
+    }
+
+    /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
+    /// and the rest of what is watched does not wait for it.
+    fn linked(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+        let mut pace = std::mem::take(&mut self.links_pace);
+        let found = pace.look(|| self.look_at_links(launch));
+        self.links_pace = pace;
+        found
+    }
+
+    fn look_at_links(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+        let project = &launch.project;
         match self.links.look(Ground { project, worktree: launch.worktree.as_ref() }) {
             Found::Names(names) => self.absent.extend(names),
             Found::Repository(path) => {
@@ -940,14 +973,7 @@ impl Watch {
                 return Some((Intruder::Link(index), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
             }
         }
-        let socket = self.sockets.as_ref()?.intruder(&project.path)?;
-        let problem = Problem::new(
-            Code::PROJECT_SOCKET,
-            socket.display().to_string(),
-            "a program outside began to listen on a Unix socket that the agent can reach; it would take the agent for you",
-            "have it listen elsewhere, and start the session again",
-        );
-        Some((Intruder::Socket, problem))
+        None
     }
 
     /// The person has seen it.

@@ -3,6 +3,7 @@
 
 use clap::Args;
 use rcc_launch::added::{Access, Added};
+use rcc_launch::engine_front;
 use rcc_launch::home;
 use rcc_launch::inside::{self, Folder, Inside};
 use rcc_launch::machine::{Machine, Person};
@@ -262,9 +263,6 @@ pub fn installing(registries: Vec<registries::Found>, person: &Person, request: 
     }
 }
 
-/// Programs that need a container engine.
-const ENGINES: &[&str] = &["docker", "docker-compose", "podman", "podman-compose", "nerdctl", "buildah"];
-
 /// Says what the project calls for and would not find, a line each.
 pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request: &Request) {
     let system = SYSTEM_PATH.iter().map(PathBuf::from);
@@ -282,8 +280,8 @@ pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request:
         }
     }
     let program = request.command.first().and_then(|program| Path::new(program).file_name()?.to_str());
-    let engine = ENGINES.iter().find(|engine| program == Some(**engine)).copied();
+    let engine = engine_front::NAMES.iter().find(|engine| program == Some(**engine)).copied();
     if let Some(what) = engine.or_else(|| needs::compose(&project.folder)) {
-        eprintln!("rcc: {what}: containers don't run inside, and the host's are out of reach; use them outside");
+        eprintln!("rcc: {what}: {}", engine_front::NONE);
     }
 }

@@ -4,6 +4,7 @@
 //! Each test runs as root of a world of its own, with rcc set up in it as on a real machine; sessions are those of an
 //! ordinary user there.
 
+pub mod daily;
 pub mod fake;
 mod processes;
 mod pty;

@@ -12,7 +12,8 @@ use std::path::Path;
 fn what_is_done_every_day_works_or_says_what_to_do() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
-        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()
+        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()?;
+        daily::git::worktree(&rig, Path::new("/usr/bin"))?.holds()
     });
 }
 
@@ -22,7 +23,9 @@ fn the_same_with_the_newest_git_at_hand() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let newest = ["/usr/local/bin", "/usr/bin"].map(Path::new).into_iter().find(|f| f.join("git").exists());
-        daily::git::table(&rig, newest.unwrap_or(Path::new("/usr/bin")))?.holds()
+        let newest = newest.unwrap_or(Path::new("/usr/bin"));
+        daily::git::table(&rig, newest)?.holds()?;
+        daily::git::worktree(&rig, newest)?.holds()
     });
 }
 

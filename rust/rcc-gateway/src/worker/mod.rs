@@ -29,7 +29,6 @@ use log::Log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use rcc_policy::Fingerprint;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
@@ -131,8 +130,12 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
         files::Landlock::Absent => "not confined: this kernel has no Landlock".to_owned(),
     };
     let session = Session::new(prepared.policy, resolved, credentials, prepared.given, log.clone())?;
+    let mut granted = log::plain_list(&grants).into_iter();
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
-        "fingerprint": fingerprint, "files": files, "grants": log::plain(&grants.join(" "))}));
+        "fingerprint": fingerprint, "files": files, "grants": granted.next()}));
+    for more in granted {
+        log.session(&json!({"event": "grants", "grants": more}));
+    }
     tell(
         launcher,
         &FromGateway::Opened(Opened {
@@ -196,18 +199,22 @@ async fn watch(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result
         match handover::receive_now(launcher) {
             Ok(Received::Nothing) => ready.clear_ready(),
             Ok(Received::End) => return Ok(()),
-            Ok(Received::Message(ToGateway::Grants { grants }, fds)) if agreed.minor >= 1 && fds.is_empty() => {
-                tell(launcher, &grant(session, &grants));
-            }
-            Ok(Received::Message(ToGateway::End, fds)) if agreed.minor >= 1 && fds.is_empty() => {
-                tell(launcher, &FromGateway::Summary(session.summary()));
-            }
-            Ok(Received::Message(..)) => return Err(handover::protocol("this is not said after `listen`")),
+            Ok(Received::Message(said, fds)) => heed(launcher, session, agreed, said, fds.is_empty())?,
             Err(problem) => return Err(problem),
         }
         // One that says much must not keep connections waiting.
         tokio::task::yield_now().await;
     }
+}
+
+/// Does what the launcher says during a session.
+fn heed(launcher: &OwnedFd, session: &Session, agreed: Version, said: ToGateway, plain: bool) -> Result<(), Problem> {
+    match said {
+        ToGateway::Grants { grants } if agreed.minor >= 1 && plain => tell(launcher, &grant(session, &grants)),
+        ToGateway::End if agreed.minor >= 1 && plain => tell(launcher, &FromGateway::Summary(session.summary())),
+        _ => return Err(handover::protocol("this is not said after `listen`")),
+    }
+    Ok(())
 }
 
 /// Proves the host firewall once a second; while it is not proven, nothing moves.
@@ -225,7 +232,7 @@ async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> 
         let reason = log::plain(&problem.what);
         session.log.session(&json!({"event": "unproven", "code": problem.code.to_string(), "reason": reason}));
         tell(launcher, &FromGateway::Held { problem });
-        if hold(launcher, &session.log, fingerprint).is_break() {
+        if hold(launcher, session, agreed)?.is_break() {
             return Ok(());
         }
         session.log.session(&json!({"event": "proven"}));
@@ -234,16 +241,22 @@ async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> 
 }
 
 /// Blocks the one thread that reads, decides, dials and passes on, until the firewall is proven; breaks when the launcher
-/// or the supervisor has gone.
-fn hold(launcher: &OwnedFd, log: &Log, fingerprint: Fingerprint) -> ControlFlow<()> {
+/// or the supervisor has gone. What the person grants or denies meanwhile is in force before anything moves again.
+fn hold(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<ControlFlow<()>, Problem> {
     loop {
-        let mut gone = [PollFd::new(launcher.as_fd(), PollFlags::empty()), log.poll_fd()];
-        match poll(&mut gone, PollTimeout::from(HELD_LOOK)) {
+        let mut heard = [PollFd::new(launcher.as_fd(), PollFlags::POLLIN), session.log.poll_fd()];
+        match poll(&mut heard, PollTimeout::from(HELD_LOOK)) {
             Ok(0) | Err(Errno::EINTR) => {}
-            _ => return ControlFlow::Break(()),
+            Ok(_) if heard[1].any() == Some(true) => return Ok(ControlFlow::Break(())),
+            Ok(_) => match handover::receive_now(launcher)? {
+                Received::Nothing => {}
+                Received::End => return Ok(ControlFlow::Break(())),
+                Received::Message(said, fds) => heed(launcher, session, agreed, said, fds.is_empty())?,
+            },
+            Err(_) => return Ok(ControlFlow::Break(())),
         }
-        if canary::prove(fingerprint).is_ok() {
-            return ControlFlow::Continue(());
+        if canary::prove(session.root.fingerprint()).is_ok() {
+            return Ok(ControlFlow::Continue(()));
         }
     }
 }
@@ -252,7 +265,9 @@ fn hold(launcher: &OwnedFd, log: &Log, fingerprint: Fingerprint) -> ControlFlow<
 fn grant(session: &Session, grants: &[String]) -> FromGateway {
     match session.grant(grants) {
         Ok(cut) => {
-            session.log.session(&json!({"event": "grants", "grants": log::plain(&grants.join(" ")), "cut": cut}));
+            for some in log::plain_list(grants) {
+                session.log.session(&json!({"event": "grants", "grants": some, "cut": cut}));
+            }
             FromGateway::Granted { cut }
         }
         Err(problem) => {
