@@ -64,6 +64,10 @@ pub fn apply(nft: &Nft, wanted: &Table) -> Result<Applied, Problem> {
         Found::Foreign => return Err(foreign()),
         Found::Absent | Found::Drifted(_) => {}
     }
+    // The rules alone, unless there is more than rules that must not be there.
+    if nft.run(&wanted.exchange()).is_ok() && status(nft, wanted)? == Found::InForce {
+        return Ok(Applied::Replaced);
+    }
     nft.run(&wanted.replacement())?;
     match status(nft, wanted)? {
         Found::InForce => Ok(Applied::Replaced),

@@ -1,7 +1,7 @@
 //! Whether a table that was read back is the one that must be in force.
 //!
-//! Both are compared as nft's JSON, less what does not belong to their meaning: handles, what counters have counted, the
-//! order of a set's elements. What this code does not know (another statement, another key) is a difference.
+//! Both are compared as nft's JSON, less what does not belong to their meaning: handles and what counters have
+//! counted. What this code does not know (another statement, another key) is a difference.
 
 use crate::TABLE;
 use crate::table::Table;
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// One difference between what must be in force and what is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Where: `set on_link4`, `chain gateway`, `rule 3 of gateway`.
+    /// Where: `chain gateway`, `rule 3 of gateway`.
     pub place: String,
     /// What must be there; `None`: nothing.
     pub wanted: Option<Value>,
@@ -91,21 +91,16 @@ fn places(objects: &[Value]) -> Result<BTreeMap<String, Value>, String> {
         } else {
             format!("{kind} {}", name("name").unwrap_or_default())
         };
-        all.insert(place, normal(kind, value));
+        all.insert(place, normal(value));
     }
     Ok(all)
 }
 
 /// The object without what does not belong to its meaning.
-fn normal(kind: &str, object: &Value) -> Value {
+fn normal(object: &Value) -> Value {
     let mut object = meaning(object);
     if let Some(object) = object.as_object_mut() {
         object.remove("handle");
-        if kind == "set"
-            && let Some(Value::Array(elements)) = object.get_mut("elem")
-        {
-            elements.sort_by_key(Value::to_string);
-        }
     }
     object
 }

@@ -1,6 +1,6 @@
 //! What the rules say to a packet, as the kernel evaluates them: for explanations, and to be compared with the kernel.
 
-use crate::rule::{Action, Match, Rule, SetName};
+use crate::rule::{Action, Match, Rule};
 use crate::table::{OUTPUT, Table};
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ impl Table {
     fn walk<'a>(&'a self, chain: &str, packet: &Packet, reason: Option<&'a Rule>) -> Option<Ruling<'a>> {
         let (_, rules) = self.chains.iter().find(|(name, _)| *name == chain)?;
         for rule in rules {
-            if !rule.matches.iter().all(|m| self.holds(m, packet)) {
+            if !rule.matches.iter().all(|m| holds(m, packet)) {
                 continue;
             }
             match &rule.action {
@@ -66,21 +66,16 @@ impl Table {
         }
         None
     }
+}
 
-    fn holds(&self, what: &Match, packet: &Packet) -> bool {
-        match what {
-            Match::User(user) => packet.user == *user,
-            Match::To(net) => net.contains(&packet.to),
-            Match::ToSet(set) => self.is_in(*set, packet.to),
-            Match::OutsideV6(net) => matches!(packet.to, IpAddr::V6(ip) if !net.contains(&ip)),
-            Match::NotUnicast => !packet.unicast,
-            Match::Tcp(ports) => matches!(packet.protocol, Protocol::Tcp(port) if ports.contains(&port)),
-            Match::Udp(port) => packet.protocol == Protocol::Udp(*port),
-            Match::AnyTcp => matches!(packet.protocol, Protocol::Tcp(_)),
-        }
-    }
-
-    fn is_in(&self, set: SetName, ip: IpAddr) -> bool {
-        self.sets.get(&set).is_some_and(|nets| nets.iter().any(|net| net.contains(&ip)))
+fn holds(what: &Match, packet: &Packet) -> bool {
+    match what {
+        Match::User(user) => packet.user == *user,
+        Match::To(net) => net.contains(&packet.to),
+        Match::OutsideV6(net) => matches!(packet.to, IpAddr::V6(ip) if !net.contains(&ip)),
+        Match::NotUnicast => !packet.unicast,
+        Match::Tcp(port) => packet.protocol == Protocol::Tcp(*port),
+        Match::Udp(port) => packet.protocol == Protocol::Udp(*port),
+        Match::AnyTcp => matches!(packet.protocol, Protocol::Tcp(_)),
     }
 }

@@ -28,7 +28,7 @@ mod text;
 
 pub use compare::{Difference, Found, compare, fingerprint_of};
 pub use decide::{Packet, Protocol, Ruling};
-pub use rule::{Action, Match, Rule, SetName};
+pub use rule::{Action, Match, Rule};
 pub use table::{Facts, Table};
 
 /// The table's name, in the family `inet`.

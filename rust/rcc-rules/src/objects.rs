@@ -2,25 +2,24 @@
 //! with `--numeric-protocol`.
 
 use crate::TABLE;
-use crate::rule::{Action, LOG_BURST, LOG_RATE, Match, Rule, SetName, family};
+use crate::rule::{Action, LOG_BURST, LOG_RATE, Match, Rule, family};
 use crate::table::{OUTPUT, PRIORITY, Table};
 use ipnet::IpNet;
 use nftables::batch::Batch;
 use nftables::expr::{
-    Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, SetItem,
+    Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
 };
 use nftables::schema;
-use nftables::schema::{NfListObject, Nftables, SetFlag, SetType, SetTypeValue};
+use nftables::schema::{FlushObject, NfCmd, NfListObject, Nftables};
 use nftables::stmt::{self, AnonymousCounter, Counter, JumpTarget, Operator, Reject, RejectType, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook, RejectCode};
 use std::borrow::Cow;
 
 impl Table {
-    /// The table's objects: itself, its sets, its chains, their rules.
+    /// The table's objects: itself, its chains, their rules.
     #[must_use]
     pub fn objects(&self) -> Vec<NfListObject<'static>> {
         let mut all = vec![NfListObject::Table(table())];
-        all.extend(self.sets.iter().map(|(name, nets)| set(*name, nets)));
         all.extend(self.chains.iter().map(|(name, _)| chain(name)));
         for (chain, rules) in &self.chains {
             all.extend(rules.iter().map(|r| rule(chain, r)));
@@ -28,7 +27,25 @@ impl Table {
         all
     }
 
-    /// One transaction that puts this table in the place of any that has its name.
+    /// One transaction that puts this table's rules in the place of those that are there. The chains stay, so that each
+    /// packet meets either all of the old rules or all of the new ones: while one hook takes another's place the kernel
+    /// can lead a packet through both when neither has rules (docs/decisions/0021).
+    #[must_use]
+    pub fn exchange(&self) -> Nftables<'static> {
+        let mut batch = Batch::new();
+        let (rules, others): (Vec<_>, Vec<_>) =
+            self.objects().into_iter().partition(|o| matches!(o, NfListObject::Rule(_)));
+        for object in others {
+            batch.add(object);
+        }
+        batch.add_cmd(NfCmd::Flush(FlushObject::Table(table())));
+        for object in rules {
+            batch.add(object);
+        }
+        batch.to_nftables()
+    }
+
+    /// One transaction that puts this table in the place of any that has its name, whatever else is in that.
     #[must_use]
     pub fn replacement(&self) -> Nftables<'static> {
         let mut batch = Batch::new();
@@ -67,20 +84,6 @@ fn chain(name: &'static str) -> NfListObject<'static> {
     NfListObject::Chain(chain)
 }
 
-fn set(name: SetName, nets: &[IpNet]) -> NfListObject<'static> {
-    let kind = if name.is_v4() { SetType::Ipv4Addr } else { SetType::Ipv6Addr };
-    let elements: Vec<Expression<'static>> = nets.iter().map(net).collect();
-    NfListObject::Set(Box::new(schema::Set {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        name: name.name().into(),
-        set_type: SetTypeValue::Single(kind),
-        flags: Some([SetFlag::Interval].into()),
-        elem: (!elements.is_empty()).then_some(Cow::Owned(elements)),
-        ..schema::Set::default()
-    }))
-}
-
 fn rule(chain: &'static str, rule: &Rule) -> NfListObject<'static> {
     let mut statements: Vec<Statement<'static>> = rule.matches.iter().map(condition).collect();
     statements.extend(action(&rule.action));
@@ -98,24 +101,12 @@ fn condition(condition: &Match) -> Statement<'static> {
     let (left, op, right) = match condition {
         Match::User(id) => (meta(MetaKey::Skuid), Operator::EQ, Expression::Number(*id)),
         Match::To(to) => (field(family(to), "daddr"), Operator::EQ, net(to)),
-        Match::ToSet(set) => {
-            let family = if set.is_v4() { "ip" } else { "ip6" };
-            (field(family, "daddr"), Operator::EQ, text(format!("@{}", set.name())))
-        }
         Match::OutsideV6(outside) => (field("ip6", "daddr"), Operator::NEQ, net(&IpNet::V6(*outside))),
         Match::NotUnicast => {
             let fib = Fib { result: FibResult::Type, flags: [FibFlag::Daddr].into() };
             (Expression::Named(NamedExpression::Fib(fib)), Operator::NEQ, text("unicast"))
         }
-        Match::Tcp(ports) => {
-            let mut all: Vec<_> = ports.iter().map(|p| Expression::Number((*p).into())).collect();
-            let right = if all.len() == 1 {
-                all.remove(0)
-            } else {
-                Expression::Named(NamedExpression::Set(all.into_iter().map(SetItem::Element).collect()))
-            };
-            (field("tcp", "dport"), Operator::EQ, right)
-        }
+        Match::Tcp(port) => (field("tcp", "dport"), Operator::EQ, Expression::Number((*port).into())),
         Match::Udp(port) => (field("udp", "dport"), Operator::EQ, Expression::Number((*port).into())),
         // By its number: a name needs /etc/protocols.
         Match::AnyTcp => (meta(MetaKey::L4proto), Operator::EQ, Expression::Number(6)),

@@ -1,46 +1,10 @@
 //! A rule as a value. Each part of it says the same three times: what it holds for, in nft's text, in nft's JSON.
+//!
+//! No rule looks into a set: while one table replaces another, the kernel may find nothing in a set that holds the address
+//! (docs/decisions/0021), and a denial that is missed opens what it denies.
 
 use ipnet::{IpNet, Ipv6Net};
-use std::collections::BTreeSet;
 use std::fmt;
-
-/// The table's named sets of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SetName {
-    /// IPv4 that is not public.
-    Special4,
-    /// IPv6 within `2000::/3` that is not public.
-    Special6,
-    /// The networks of this machine's links.
-    OnLink4,
-    /// The same for IPv6, where a LAN has public addresses.
-    OnLink6,
-    /// Prefixes by which the network translates IPv4.
-    Nat64,
-    /// Addresses in these whose IPv4 address is not public.
-    Nat64Special,
-}
-
-impl SetName {
-    /// Its name in the table.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Special4 => "special4",
-            Self::Special6 => "special6",
-            Self::OnLink4 => "on_link4",
-            Self::OnLink6 => "on_link6",
-            Self::Nat64 => "nat64",
-            Self::Nat64Special => "nat64_special",
-        }
-    }
-
-    /// Whether it holds IPv4 addresses.
-    #[must_use]
-    pub const fn is_v4(self) -> bool {
-        matches!(self, Self::Special4 | Self::OnLink4)
-    }
-}
 
 /// What a rule looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +13,12 @@ pub enum Match {
     User(u32),
     /// The address it is sent to.
     To(IpNet),
-    /// The same, by a set.
-    ToSet(SetName),
     /// Sent to IPv6 outside of this range.
     OutsideV6(Ipv6Net),
     /// Sent to what the routing table does not call unicast: this machine's own addresses, broadcast, multicast.
     NotUnicast,
-    /// TCP to one of these ports; never empty.
-    Tcp(BTreeSet<u16>),
+    /// TCP to this port.
+    Tcp(u16),
     /// UDP to this port.
     Udp(u16),
     /// TCP.
@@ -102,16 +64,9 @@ impl fmt::Display for Match {
         match self {
             Self::User(id) => write!(f, "meta skuid {id}"),
             Self::To(net) => write!(f, "{} daddr {}", family(net), short(net)),
-            Self::ToSet(set) => write!(f, "{} daddr @{}", if set.is_v4() { "ip" } else { "ip6" }, set.name()),
             Self::OutsideV6(net) => write!(f, "ip6 daddr != {net}"),
             Self::NotUnicast => f.write_str("fib daddr type != unicast"),
-            Self::Tcp(ports) => match ports.first() {
-                Some(port) if ports.len() == 1 => write!(f, "tcp dport {port}"),
-                _ => {
-                    let all: Vec<String> = ports.iter().map(ToString::to_string).collect();
-                    write!(f, "tcp dport {{ {} }}", all.join(", "))
-                }
-            },
+            Self::Tcp(port) => write!(f, "tcp dport {port}"),
             Self::Udp(port) => write!(f, "udp dport {port}"),
             Self::AnyTcp => f.write_str("meta l4proto 6"),
         }

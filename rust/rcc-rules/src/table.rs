@@ -1,10 +1,10 @@
 //! The table, made of a policy and a machine.
 
-use crate::rule::{Action, Match, Rule, SetName};
+use crate::rule::{Action, Match, Rule};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rcc_policy::address::{METADATA, NAT64, PUBLIC_V6, SIX_TO_FOUR, SPECIAL_V4, SPECIAL_V6};
 use rcc_policy::{Egress, Fingerprint, Resolvers};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What the machine adds to the policy.
@@ -25,8 +25,6 @@ pub struct Facts {
 pub struct Table {
     /// The policy's.
     pub fingerprint: Fingerprint,
-    /// The named sets.
-    pub sets: BTreeMap<SetName, Vec<IpNet>>,
     /// The chains and their rules, in the order in which they are made: a chain comes before those that jump to it.
     pub chains: Vec<(&'static str, Vec<Rule>)>,
 }
@@ -44,29 +42,6 @@ impl Table {
     /// What must be in force.
     #[must_use]
     pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Self {
-        let nat64: Vec<Ipv6Net> = translators(facts).collect();
-        let special4: Vec<Ipv4Net> = SPECIAL_V4.iter().map(|(net, _)| *net).collect();
-        let special6 = SPECIAL_V6.iter().map(|(net, _)| *net).chain([SIX_TO_FOUR]);
-        let v4 = |nets: &[Ipv4Net]| Ipv4Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V4).collect::<Vec<_>>();
-        let v6 = |nets: &[Ipv6Net]| Ipv6Net::aggregate(&nets.to_vec()).into_iter().map(IpNet::V6).collect::<Vec<_>>();
-        let (mut on_link4, mut on_link6) = (Vec::new(), Vec::new());
-        for net in &facts.on_link {
-            match net {
-                IpNet::V4(net) => on_link4.push(net.trunc()),
-                IpNet::V6(net) => on_link6.push(net.trunc()),
-            }
-        }
-        let closed = special4.iter().chain(&on_link4);
-        let translated: Vec<Ipv6Net> =
-            closed.flat_map(|net| nat64.iter().filter_map(|prefix| translated(*prefix, *net))).collect();
-        let sets = [
-            (SetName::Special4, v4(&special4)),
-            (SetName::Special6, v6(&special6.collect::<Vec<_>>())),
-            (SetName::OnLink4, v4(&on_link4)),
-            (SetName::OnLink6, v6(&on_link6)),
-            (SetName::Nat64, v6(&nat64)),
-            (SetName::Nat64Special, v6(&translated)),
-        ];
         let refused = vec![
             Rule::new([], Action::Log("rcc refused: "), "what is refused, in the kernel's log"),
             Rule::new([Match::AnyTcp], Action::Reset, "refused at once"),
@@ -76,7 +51,6 @@ impl Table {
             vec![Rule::new([Match::User(facts.gateway)], Action::Jump(GATEWAY), "all that the gateway's user sends")];
         Self {
             fingerprint,
-            sets: sets.into(),
             chains: vec![(REFUSED, refused), (GATEWAY, gateway(egress, fingerprint, facts)), (OUTPUT, output)],
         }
     }
@@ -84,7 +58,7 @@ impl Table {
 
 /// The rules for what the gateway's user sends. Their order is the meaning.
 fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule> {
-    let tcp = |port: u16| Match::Tcp([port].into());
+    let tcp = Match::Tcp;
     let refuse = Action::Goto(REFUSED);
     let canary = fingerprint.canary();
     let mut rules = vec![Rule::new(
@@ -121,37 +95,68 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
     for (net, port) in &egress.private {
         rules.push(Rule::new([Match::To(*net), tcp(*port)], Action::Accept, "private, by the policy"));
     }
-    let ports = (!egress.ports.is_empty()).then(|| Match::Tcp(egress.ports.clone()));
-    if let Some(ports) = &ports {
-        for net in &egress.fake_ip {
-            rules.push(Rule::new([Match::To(*net), ports.clone()], Action::Accept, "made up by a VPN, by the policy"));
+    let accept = |rules: &mut Vec<Rule>, to: Option<IpNet>, comment: &str| {
+        for port in &egress.ports {
+            let matches: Vec<Match> = to.map(Match::To).into_iter().chain([tcp(*port)]).collect();
+            rules.push(Rule::new(matches, Action::Accept, comment));
         }
+    };
+    for net in &egress.fake_ip {
+        accept(&mut rules, Some(*net), "made up by a VPN, by the policy");
     }
-    let public = |set, comment: &str| Rule::new([Match::ToSet(set)], refuse.clone(), comment);
-    rules.push(public(SetName::OnLink4, "a network of this machine's links"));
-    rules.push(public(SetName::OnLink6, "a network of this machine's links"));
-    rules.push(public(SetName::Special4, "not public"));
-    rules.push(public(SetName::Nat64Special, "not public, translated"));
-    if let Some(ports) = &ports {
-        let to = Match::ToSet(SetName::Nat64);
-        rules.push(Rule::new([to, ports.clone()], Action::Accept, "public, translated, on the policy's ports"));
+    let closed = Closed::of(facts);
+    let refused = |nets: &[IpNet], comment: &'static str| -> Vec<Rule> {
+        nets.iter().map(|net| Rule::new([Match::To(*net)], refuse.clone(), comment)).collect()
+    };
+    rules.extend(refused(&closed.on_link, ON_LINK));
+    rules.extend(refused(&closed.special4, "not public"));
+    rules.extend(refused(&closed.translated, "not public, translated"));
+    for prefix in translators(facts) {
+        accept(&mut rules, Some(prefix.into()), "public, translated, on the policy's ports");
     }
     for prefix in facts.nat64.iter().filter(|prefix| prefix.prefix_len() == 64) {
         rules.push(Rule::new([Match::To((*prefix).into())], refuse.clone(), "translated, who knows whereto"));
     }
     rules.push(Rule::new([Match::OutsideV6(PUBLIC_V6)], refuse.clone(), "not public"));
-    rules.push(public(SetName::Special6, "not public"));
-    if let Some(ports) = ports {
-        rules.push(Rule::new([ports], Action::Accept, "public, on the policy's ports"));
-    }
+    rules.extend(refused(&closed.special6, "not public"));
+    accept(&mut rules, None, "public, on the policy's ports");
     rules.push(Rule::new([], refuse, "a port that the policy does not name"));
     rules
+}
+
+/// What a rule says whose address is a neighbour's.
+pub const ON_LINK: &str = "a network of this machine's links";
+
+/// Addresses that are not public, each list without one range in another.
+struct Closed {
+    on_link: Vec<IpNet>,
+    special4: Vec<IpNet>,
+    special6: Vec<IpNet>,
+    /// Those that stand for one of IPv4 above.
+    translated: Vec<IpNet>,
+}
+
+impl Closed {
+    fn of(facts: &Facts) -> Self {
+        let special4: Vec<IpNet> = SPECIAL_V4.iter().map(|(net, _)| IpNet::V4(*net)).collect();
+        let special6 = SPECIAL_V6.iter().map(|(net, _)| *net).chain([SIX_TO_FOUR]).map(IpNet::V6);
+        let on_link: Vec<IpNet> = facts.on_link.iter().map(IpNet::trunc).collect();
+        let v4 =
+            special4.iter().chain(&on_link).filter_map(|net| if let IpNet::V4(net) = net { Some(*net) } else { None });
+        let translated = v4.flat_map(|net| translators(facts).filter_map(move |prefix| translated(prefix, net)));
+        Self {
+            translated: IpNet::aggregate(&translated.map(IpNet::V6).collect()),
+            special6: IpNet::aggregate(&special6.collect()),
+            special4: IpNet::aggregate(&special4),
+            on_link: IpNet::aggregate(&on_link),
+        }
+    }
 }
 
 /// A denial of root's, on one port or on all.
 fn denial(net: IpNet, port: Option<u16>) -> Rule {
     let mut matches = vec![Match::To(net)];
-    matches.extend(port.map(|port| Match::Tcp([port].into())));
+    matches.extend(port.map(Match::Tcp));
     Rule::new(matches, Action::Goto(REFUSED), "denied by the policy")
 }
 
@@ -232,6 +237,10 @@ mod tests {
         };
         let egress = rcc_policy::parse("allow = [\"a.example:443\"]\n", "p").unwrap();
         let table = Table::new(&egress.egress(), egress.fingerprint(), &facts);
-        assert_eq!(table.sets[&SetName::Nat64], ["64:ff9b::/96".parse::<IpNet>().unwrap()]);
+        let opened = |rule: &Rule| {
+            if rule.comment.starts_with("public, translated") { rule.matches.first().cloned() } else { None }
+        };
+        let opened: Vec<Match> = table.chains.iter().flat_map(|(_, rules)| rules).filter_map(opened).collect();
+        assert!(opened.iter().all(|m| *m == Match::To("64:ff9b::/96".parse().unwrap())) && !opened.is_empty());
     }
 }

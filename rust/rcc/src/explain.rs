@@ -3,7 +3,7 @@
 
 use rcc_policy::{Decision, Grants, HostName, Policy, Resolved, Target, Written};
 use rcc_report::escaped;
-use rcc_rules::{Action, Match, Packet, Protocol, Ruling, SetName, Table};
+use rcc_rules::{Action, Match, Packet, Protocol, Ruling, Table};
 use serde::Serialize;
 use std::fmt;
 use std::net::IpAddr;
@@ -317,10 +317,7 @@ impl Question {
             return self.firewall(known, range.addr(), said);
         }
         let rules = known.table.chains.iter().flat_map(|(_, rules)| rules);
-        let public = |rule: &&rcc_rules::Rule| {
-            rule.action == Action::Accept
-                && matches!(&rule.matches[..], [Match::Tcp(ports)] if ports.contains(&self.port))
-        };
+        let public = |rule: &&rcc_rules::Rule| rule.action == Action::Accept && rule.matches == [Match::Tcp(self.port)];
         if let Some(rule) = rules.clone().find(public) {
             said.rule("public addresses are let through on this port", rule);
             return Answer::Allowed;
@@ -349,9 +346,6 @@ impl Question {
             }
             Ruling::Refused(rule) => {
                 said.rule("the host firewall refuses it to the gateway by this rule", rule);
-                if let Some(Match::ToSet(set)) = rule.matches.iter().find(|m| matches!(m, Match::ToSet(_))) {
-                    said.because.extend(known.in_set(*set, to));
-                }
                 if known.policy_line(said, to, self.port, "deny") {
                     said.change(
                         "sudoedit /etc/rcc/policy.toml",
@@ -395,13 +389,6 @@ impl Known<'_> {
         let Some(entry) = entry else { return false };
         self.entry(said, "it is made of this entry of the policy", &[key], &entry);
         true
-    }
-
-    /// The range of a set that holds the address.
-    fn in_set(&self, set: SetName, to: IpAddr) -> Option<Because> {
-        let range = self.table.sets.get(&set)?.iter().find(|net| net.contains(&to))?;
-        let what = format!("the address is in that set by {range}");
-        Some(Because { what, rule: None, place: Some(format!("set {}", set.name())) })
     }
 
     /// The user that the firewall binds.

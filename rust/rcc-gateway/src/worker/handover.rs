@@ -26,6 +26,7 @@ pub struct Sockets {
 }
 
 /// A breach of the protocol.
+#[must_use]
 pub fn protocol(what: &str) -> Problem {
     Problem::new(Code::GATEWAY_PROTOCOL, "launcher", what, "run the installed launcher, /usr/local/bin/rcc")
 }

@@ -1,65 +1,15 @@
-//! The table in a real kernel, by the real nft: in force as read back, and deciding packets as the pure model does.
-//!
-//! Each test has a network namespace of its own, with links that lead nowhere: no packet leaves it.
+//! In force as read back, and deciding packets as the pure model does.
 
+use crate::{FULL, GATEWAY, by, network, nft, policy, table};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use rcc_firewall::{Applied, Nft, apply, remove, status};
+use rcc_firewall::{Applied, apply, remove, status};
 use rcc_policy::Policy;
-use rcc_rules::{Facts, Found, Packet, Protocol, Ruling, Table};
+use rcc_rules::{Found, Packet, Protocol, Ruling};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
-
-const GATEWAY: u32 = 4242;
-
-/// This thread, in a network namespace with a link whose other end swallows everything.
-fn network() -> Nft {
-    unshare(CloneFlags::CLONE_NEWNET).expect("tests run as root");
-    for line in [
-        "link set lo up",
-        "link add eth0 type veth peer name peer0",
-        "link set peer0 up",
-        "link set eth0 arp off",
-        "link set eth0 up",
-        "addr add 192.168.77.50/24 dev eth0",
-        "addr add 2600:77::50/64 dev eth0 nodad",
-        "route add default dev eth0",
-        "-6 route add default dev eth0",
-    ] {
-        let status = Command::new("ip").args(line.split(' ')).status().expect("ip runs");
-        assert!(status.success(), "ip {line}");
-    }
-    Nft::find().expect("nft is there")
-}
-
-fn policy(text: &str) -> Policy {
-    rcc_policy::parse(text, "policy.toml").unwrap_or_else(|p| panic!("{p:#?}"))
-}
-
-fn facts() -> Facts {
-    Facts {
-        gateway: GATEWAY,
-        resolvers: ["127.0.0.53:53".parse().unwrap(), "[2600:77::1]:53".parse().unwrap()].into(),
-        on_link: ["192.168.77.0/24".parse().unwrap(), "2600:77::/64".parse().unwrap()].into(),
-        nat64: ["2600:64:ff9b::/96".parse().unwrap()].into(),
-    }
-}
-
-fn table(policy: &Policy) -> Table {
-    Table::new(&policy.egress(), policy.fingerprint(), &facts())
-}
-
-const FULL: &str = "allow = [\"a.example:443\", \"b.example:22,80\"]\nmay_allow = [\"*:8443\"]\n\
-    private = [\"git.corp.example:443 via 10.20.0.0/16\", \"10.30.1.5:8443\"]\n\
-    deny = [\"9.9.9.0/24\", \"[2600:9::/32]:443\"]\nfake_ip = \"198.18.0.0/15\"\n";
-
-fn nft(arguments: &str) {
-    let status = Command::new("nft").args(arguments.split(' ')).status().expect("nft runs");
-    assert!(status.success(), "nft {arguments}");
-}
 
 #[test]
 fn what_was_applied_is_read_back_and_twice_changes_nothing() {
@@ -100,8 +50,7 @@ fn every_change_by_others_is_seen() {
         "add rule inet rcc refused accept",
         "flush chain inet rcc gateway",
         "flush chain inet rcc output",
-        "add element inet rcc nat64 { 2600:1::/96 }",
-        "delete element inet rcc special4 { 10.0.0.0/8 }",
+        "flush chain inet rcc refused",
         "add chain inet rcc other",
         "add set inet rcc more { type ipv4_addr ; }",
         "add chain inet rcc output { policy drop ; }",
@@ -176,20 +125,6 @@ fn may_send(user: u32, to: SocketAddrV4) -> bool {
 /// What becomes of a connection that this user opens: the error, or nothing when it is under way after a while.
 fn verdict(user: u32, to: SocketAddr) -> Option<i32> {
     by(user, move || connect(to))
-}
-
-/// Does something as a user.
-fn by<T: Send>(user: u32, what: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let attempt = scope.spawn(|| {
-            // For this thread alone, which the C library's function would not do.
-            // SAFETY: system calls with numbers.
-            let done = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
-            assert_eq!(done, 0);
-            what()
-        });
-        attempt.join().expect("the thread does not panic")
-    })
 }
 
 fn connect(to: SocketAddr) -> Option<i32> {

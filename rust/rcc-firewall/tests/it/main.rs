@@ -1,0 +1,80 @@
+//! The table in a real kernel, by the real nft.
+//!
+//! Each test has network namespaces of its own, with links that lead nowhere: no packet leaves them.
+
+mod kernel;
+mod leaks;
+
+use nix::sched::{CloneFlags, unshare};
+use rcc_firewall::Nft;
+use rcc_policy::Policy;
+use rcc_rules::{Facts, Table};
+use std::process::Command;
+
+/// The gateway's user.
+const GATEWAY: u32 = 4242;
+
+/// This thread, in a network namespace with a link whose other end swallows everything.
+fn network() -> Nft {
+    unshare(CloneFlags::CLONE_NEWNET).expect("tests run as root");
+    for line in [
+        "link set lo up",
+        "link add eth0 type veth peer name peer0",
+        "link set peer0 up",
+        "link set eth0 arp off",
+        "link set eth0 up",
+        "addr add 192.168.77.50/24 dev eth0",
+        "addr add 2600:77::50/64 dev eth0 nodad",
+        "route add default dev eth0",
+        "-6 route add default dev eth0",
+    ] {
+        let status = Command::new("ip").args(line.split(' ')).status().expect("ip runs");
+        assert!(status.success(), "ip {line}");
+    }
+    Nft::find().expect("nft is there")
+}
+
+/// A policy.
+fn policy(text: &str) -> Policy {
+    rcc_policy::parse(text, "policy.toml").unwrap_or_else(|p| panic!("{p:#?}"))
+}
+
+/// A machine.
+fn facts() -> Facts {
+    Facts {
+        gateway: GATEWAY,
+        resolvers: ["127.0.0.53:53".parse().unwrap(), "[2600:77::1]:53".parse().unwrap()].into(),
+        on_link: ["192.168.77.0/24".parse().unwrap(), "2600:77::/64".parse().unwrap()].into(),
+        nat64: ["2600:64:ff9b::/96".parse().unwrap()].into(),
+    }
+}
+
+/// The table that a policy makes on that machine.
+fn table(policy: &Policy) -> Table {
+    Table::new(&policy.egress(), policy.fingerprint(), &facts())
+}
+
+/// A policy with an entry of each kind.
+const FULL: &str = "allow = [\"a.example:443\", \"b.example:22,80\"]\nmay_allow = [\"*:8443\"]\n\
+    private = [\"git.corp.example:443 via 10.20.0.0/16\", \"10.30.1.5:8443\"]\n\
+    deny = [\"9.9.9.0/24\", \"[2600:9::/32]:443\"]\nfake_ip = \"198.18.0.0/15\"\n";
+
+/// Calls nft with these words.
+fn nft(arguments: &str) {
+    let status = Command::new("nft").args(arguments.split(' ')).status().expect("nft runs");
+    assert!(status.success(), "nft {arguments}");
+}
+
+/// Does something as a user.
+fn by<T: Send>(user: u32, what: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let attempt = scope.spawn(|| {
+            // For this thread alone, which the C library's function would not do.
+            // SAFETY: system calls with numbers.
+            let done = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+            assert_eq!(done, 0);
+            what()
+        });
+        attempt.join().expect("the thread does not panic")
+    })
+}
