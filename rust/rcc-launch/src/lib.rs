@@ -5,6 +5,7 @@ pub mod agent;
 pub mod beneath;
 pub mod cgroup;
 pub mod control;
+pub mod firewall;
 pub mod folder;
 pub mod freeze;
 pub mod gateway;

@@ -42,6 +42,7 @@ enum Command {
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
+    Status(commands::status::StatusArgs),
     Setup(commands::setup::SetupArgs),
     Uninstall(commands::setup::UninstallArgs),
 }
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Status(args) => commands::status::run(&args),
         Command::Setup(args) => commands::setup::set_up(&args),
         Command::Uninstall(args) => commands::setup::uninstall(&args),
     };

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod daily;
 mod demo;
+mod faults;
 mod mounts;
 mod prerequisites;
 mod product;
@@ -41,6 +42,8 @@ enum Command {
     Bench(bench::Args),
     /// A day's work in a session, as tables: what works, and what is refused with which line.
     Daily(daily::Args),
+    /// Kill apply, setup and uninstall at every system call that changes something.
+    Faults(faults::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
     /// Put the real agent into a folder, for tests.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Prerequisites(args) => prerequisites::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Daily(args) => daily::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Trees(args) => trees::run(&args),
         Command::Agent(args) => agent::run(&args),
     };

@@ -5,6 +5,7 @@
 //! ordinary user there.
 
 pub mod fake;
+pub mod fresh;
 mod processes;
 mod pty;
 mod session;

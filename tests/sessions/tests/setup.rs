@@ -2,42 +2,11 @@
 //! by hand has been taken away before.
 
 use anyhow::{Context, Result, ensure};
-use rcc_rig::{BINARIES, POLICY, Rig, USER, shown};
+use rcc_rig::{POLICY, USER, shown};
+use rcc_sessions::fresh::{built, everything, fresh, sudo};
 use rcc_sessions::{Live, SETUP, refused, root, succeeds};
 use rcc_world::{World, inside_with};
-use std::path::PathBuf;
-use std::process::{Command, Output};
-
-/// The folder that the programs were built in, or a copy of it.
-fn built() -> Result<PathBuf> {
-    Ok(PathBuf::from(std::env::var_os(BINARIES).context("use cargo xtask test")?))
-}
-
-/// The machine as it was before anybody set rcc up.
-fn fresh(world: &World) -> Result<Rig<'_>> {
-    let mut rig = Rig::start(world, &["allowed.example:80"], "")?;
-    rig.kill_gateway()?;
-    ensure!(rig.firewall("remove").status()?.success(), "remove");
-    root(
-        "rm -rf /etc/rcc /var/log/rcc /run/rcc /run/rcc-firewall.lock /usr/local/bin/rcc /usr/local/libexec/rcc
-        userdel rcc; ! getent group rcc",
-    )?;
-    Ok(rig)
-}
-
-/// `rcc ARGS` as somebody calls it by sudo.
-fn sudo(folder: &std::path::Path, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(folder.join("rcc"));
-    command.args(arguments).env("SUDO_USER", USER);
-    Ok(command.output()?)
-}
-
-/// Every file, folder and link that setup could touch, with its mode, owner and contents.
-fn everything() -> Result<String> {
-    root("find /etc /usr/local /var/log /run -xdev \\( -path /run/rcc-world -o -path /run/user -o -path /run/libpod \\) -prune -o \\
-            -not -name '*-' -not -path '/run/netns*' -printf '%p %y %m %U %G %l ' -type f -exec sha256sum {} + -o -printf '\\n' | grep -v '/run/world' | sort
-        nft list ruleset")
-}
+use std::process::Command;
 
 fn settle(world: &World, more: &str) -> Result<()> {
     // The policy that setup would write, with the world's authority: a file that root has written before is kept.
@@ -92,6 +61,28 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
             "{gateway}"
         );
         ensure!(gateway.contains("/usr/local/libexec/rcc/"), "{gateway}");
+
+        // What the person is told, without any privilege.
+        let status = |says: &str, code: i32| -> Result<()> {
+            let output = rig.rcc(["status"]).output()?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(output.status.code() == Some(code) && said.contains(says), "{says}: {}", shown(&output));
+            Ok(())
+        };
+        status("is proven", 0)?;
+        let json: serde_json::Value = serde_json::from_str(&succeeds(&rig.rcc(["status", "--json"]).output()?)?)?;
+        ensure!(
+            json["usable"] == true
+                && json["gateway"]["details"]["fingerprint"] == json["policy"]["details"]["fingerprint"],
+            "{json}"
+        );
+        root("nft delete table inet rcc")?;
+        status("RCC-906", 1)?;
+        root("pkill -u rcc -f 'rcc-gateway serve'; sleep 0.3")?;
+        status("RCC-401", 1)?;
+        // One more run heals both.
+        succeeds(&sudo(&built, &["setup"])?)?;
+        status("is proven", 0)?;
 
         let gone = succeeds(&sudo(std::path::Path::new("/usr/local/bin"), &["uninstall", "--purge"])?)?;
         ensure!(gone.contains("done    host firewall: removed"), "{gone}");
@@ -182,26 +173,26 @@ fn what_is_not_setups_is_left_alone() {
         refuses("touch /etc/NIXOS", "RCC-914", "rm /etc/NIXOS")?;
         // A link in the place of a folder of the log's: nothing behind it changes hands.
         refuses(
-            "mkdir /root/mine; touch /root/mine/x; rm -rf /var/log/rcc; ln -s /root/mine /var/log/rcc",
+            "mkdir /opt/mine; touch /opt/mine/x; rm -rf /var/log/rcc; ln -s /opt/mine /var/log/rcc",
             "RCC-912",
-            "test -z \"$(find /root/mine -not -user root)\"; rm /var/log/rcc",
+            "test -z \"$(find /opt/mine -not -user root)\"; rm /var/log/rcc",
         )?;
         succeeds(&sudo(&built, &["setup"])?)?;
         // Without the programs beside it, or with one that is not static, nothing is installed.
-        root(&format!("mkdir /tmp/other && cp {0}/rcc {0}/rcc-setup /tmp/other/", built.display()))?;
-        let mut command = Command::new("/tmp/other/rcc");
+        root(&format!("mkdir /opt/other && cp {0}/rcc {0}/rcc-setup /opt/other/", built.display()))?;
+        let mut command = Command::new("/opt/other/rcc");
         command.arg("setup");
         let output = command.output()?;
         ensure!(String::from_utf8_lossy(&output.stderr).contains("RCC-911"), "{}", shown(&output));
         root(
-            "cp /tmp/other/rcc /tmp/other/rcc-hook; cp /bin/true /tmp/other/rcc-gateway; cp /bin/true /tmp/other/rcc-firewall",
+            "cp /opt/other/rcc /opt/other/rcc-hook; cp /bin/true /opt/other/rcc-gateway; cp /bin/true /opt/other/rcc-firewall",
         )?;
-        let mut command = Command::new("/tmp/other/rcc");
+        let mut command = Command::new("/opt/other/rcc");
         command.arg("setup");
         let output = command.output()?;
         ensure!(String::from_utf8_lossy(&output.stderr).contains("is not static"), "{}", shown(&output));
-        root("rm /tmp/other/rcc-setup")?;
-        let mut command = Command::new("/tmp/other/rcc");
+        root("rm /opt/other/rcc-setup")?;
+        let mut command = Command::new("/opt/other/rcc");
         command.arg("uninstall");
         refused(command, "RCC-918")?;
         Ok(())

@@ -12,4 +12,5 @@ pub mod plan;
 pub mod run;
 pub mod setup;
 pub mod shell;
+pub mod status;
 pub mod toolchain;
