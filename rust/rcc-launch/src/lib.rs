@@ -6,6 +6,7 @@ pub mod beneath;
 pub mod cgroup;
 pub mod control;
 pub mod engine_front;
+pub mod firewall;
 pub mod folder;
 pub mod freeze;
 pub mod gateway;

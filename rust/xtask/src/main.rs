@@ -9,6 +9,7 @@ mod check;
 mod daily;
 mod demo;
 mod fuzz;
+mod faults;
 mod mounts;
 mod prerequisites;
 mod product;
@@ -45,6 +46,8 @@ enum Command {
     Daily(daily::Args),
     /// Feed what reads strangers' bytes with any bytes, guided by the code that they reach.
     Fuzz(fuzz::Args),
+    /// Kill apply, setup and uninstall at every system call that changes something.
+    Faults(faults::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
     /// Show setup, reboot, power cuts and uninstall in a virtual machine.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Daily(args) => daily::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Trees(args) => trees::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),

@@ -6,6 +6,7 @@
 
 pub mod daily;
 pub mod fake;
+pub mod fresh;
 mod processes;
 mod pty;
 mod session;

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod run;
 pub mod setup;
 pub mod shell;
+pub mod status;
 pub mod toolchain;
 pub mod why;
 pub mod worktree;
