@@ -1,6 +1,5 @@
 //! What the machine adds to the policy.
 
-use nix::unistd::User;
 use rcc_host::resolv_conf::{RESOLV_CONF, nameservers};
 use rcc_policy::{Egress, Resolvers};
 use rcc_report::{Code, Problem};
@@ -11,7 +10,7 @@ use std::path::Path;
 /// The gateway's system user.
 pub fn gateway_user() -> Result<u32, Problem> {
     let name = rcc_proto::GATEWAY_USER;
-    let user = User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
+    let user = rcc_host::accounts::user(name).ok().flatten().filter(|u| u.uid != 0);
     let missing = || {
         Problem::new(
             Code::FIREWALL_USER,
@@ -20,7 +19,7 @@ pub fn gateway_user() -> Result<u32, Problem> {
             format!("sudo useradd --system --no-create-home --shell /usr/sbin/nologin {name}"),
         )
     };
-    user.map(|u| u.uid.as_raw()).ok_or_else(missing)
+    user.map(|u| u.uid).ok_or_else(missing)
 }
 
 /// The machine's links and, where the policy follows it, its resolvers, as they are now.

@@ -1,6 +1,7 @@
-//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers, and files of which only
+//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers, its users, and files of which only
 //! root is the author. Nothing here changes anything.
 
+pub mod accounts;
 pub mod net;
 pub mod resolv_conf;
 pub mod trusted;

@@ -119,7 +119,9 @@ fn own_session() -> std::io::Result<()> {
     let none = [0u32; 6];
     // SAFETY: setsid takes nothing; capset(2) reads a header and two triples of 32 bits, which both are there.
     let failed = unsafe {
-        libc::setsid() < 0 || libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) != 0 || libc::umask(0o027) > 0o7777
+        libc::setsid() < 0
+            || libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) != 0
+            || libc::umask(0o027) > 0o7777
     };
     if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }

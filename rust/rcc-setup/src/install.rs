@@ -7,8 +7,8 @@ use crate::layout::{
 use crate::source::Program;
 use crate::step::{Look, Step};
 use crate::{systemd, units, user};
-use nix::unistd::User;
 use rcc_firewall::{Nft, POLICY};
+use rcc_host::accounts::{self, User};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
 use rcc_rules::Found;
@@ -52,11 +52,15 @@ pub fn root() -> Result<(), Problem> {
     Err(Problem::new(Code::SETUP_ROOT, "rcc-setup", "it is root's to run", remedy))
 }
 
-/// The person who called by sudo or doas; never root.
+/// The person who called by sudo or doas; never root. One of a directory service is known by id alone.
 #[must_use]
 pub fn caller() -> Option<User> {
     let name = ["SUDO_USER", "DOAS_USER"].iter().find_map(|v| std::env::var(v).ok())?;
-    User::from_name(&name).ok().flatten().filter(|user| !user.uid.is_root())
+    let by_id = || {
+        let id: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
+        Some(User { name: id.to_string(), uid: id, gid: u32::MAX, shell: String::new() })
+    };
+    accounts::user(&name).ok().flatten().or_else(by_id).filter(|user| user.uid != 0)
 }
 
 /// The steps.
@@ -317,7 +321,8 @@ pub fn notes(request: &Request) -> Result<Vec<String>, Problem> {
     let mut notes = Vec::new();
     let sessions = sessions_of_before()?;
     if sessions > 0 {
-        let then = if request.systemd { "the next one then starts what is installed" } else { "run rcc setup again then" };
+        let then =
+            if request.systemd { "the next one then starts what is installed" } else { "run rcc setup again then" };
         notes.push(format!("{sessions} sessions run in the gateway of before; it stays until they end, and {then}"));
     }
     if !request.systemd {
@@ -327,13 +332,8 @@ pub fn notes(request: &Request) -> Result<Vec<String>, Problem> {
     let resolved = policy.resolve(&[]).map_err(first)?;
     match &request.person {
         Some(person) => {
-            let name = std::ffi::CString::new(person.name.as_str()).unwrap_or_default();
-            let groups = nix::unistd::getgrouplist(&name, person.gid).unwrap_or_default();
-            let groups: Vec<String> = groups
-                .into_iter()
-                .filter_map(|gid| nix::unistd::Group::from_gid(gid).ok().flatten().map(|g| g.name))
-                .collect();
-            if !resolved.may_open(&person.name, person.uid.as_raw(), &groups) {
+            let groups = accounts::groups_of(person).unwrap_or_default();
+            if !resolved.may_open(&person.name, person.uid, &groups) {
                 notes.push(format!("`users` of {POLICY} does not name {}: add it there", person.name));
             }
         }
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_usual_policy_is_valid_and_names_who_called() {
-        let root = User::from_name("root").unwrap().unwrap();
+        let root = accounts::user("root").unwrap().unwrap();
         let named = |name: &str| User { name: name.into(), ..root.clone() };
         for (person, users) in [(None, "[]"), (Some(named("alice")), "[\"alice\"]"), (Some(named("a\"]\n")), "[]")] {
             let text = usual_policy(person.as_ref());

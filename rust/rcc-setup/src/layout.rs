@@ -31,7 +31,8 @@ pub fn program(name: &str) -> PathBuf {
 
 /// What is wrong with a place.
 pub fn misplaced(path: &str, e: &std::io::Error) -> Problem {
-    let remedy = "only root may be able to write it and the folders above it: sudo chown root: FOLDER && sudo chmod go-w FOLDER";
+    let remedy =
+        "only root may be able to write it and the folders above it: sudo chown root: FOLDER && sudo chmod go-w FOLDER";
     Problem::new(Code::SETUP_PLACE, path, e.to_string(), remedy)
 }
 

@@ -112,8 +112,7 @@ fn install(args: &InstallArgs) -> Report {
             return report;
         }
     };
-    let request =
-        Request { programs, person: install::caller(), restart: args.restart, systemd: systemd::runs() };
+    let request = Request { programs, person: install::caller(), restart: args.restart, systemd: systemd::runs() };
     let steps = install::steps(&request);
     // Each step rests on those before it.
     for step in &steps {
@@ -123,7 +122,11 @@ fn install(args: &InstallArgs) -> Report {
     }
     if args.how.mode() == Mode::Act {
         let proven = install::prove(&request);
-        report.take("proof", proven.map(|()| Outcome::Done("the firewall is in force, and the gateway answers".into())), &args.how);
+        report.take(
+            "proof",
+            proven.map(|()| Outcome::Done("the firewall is in force, and the gateway answers".into())),
+            &args.how,
+        );
     }
     match install::notes(&request) {
         Ok(notes) => report.notes = notes,

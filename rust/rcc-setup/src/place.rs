@@ -56,11 +56,6 @@ impl Folder {
         Ok(Some(Self { fd, path: real }))
     }
 
-    /// Opens a folder that must be there.
-    pub fn existing(path: &Path) -> io::Result<Self> {
-        Self::open(path, Writers::Root)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    }
-
     /// The folder of this name in here, of whatever owner; `None` if there is none.
     pub fn inner(&self, name: &str) -> io::Result<Option<Self>> {
         match openat(&self.fd, name, FOLDER, Mode::empty()) {
@@ -221,7 +216,7 @@ mod tests {
     /// The tests run as root, as all system tests do.
     fn folder() -> (tempfile::TempDir, Folder) {
         let temporary = tempfile::tempdir_in("/run").unwrap();
-        let folder = Folder::existing(temporary.path()).unwrap();
+        let folder = Folder::open(temporary.path(), Writers::Root).unwrap().unwrap();
         (temporary, folder)
     }
 

@@ -103,11 +103,8 @@ pub fn stop() -> Result<(), Problem> {
             continue;
         }
         let stopped = systemctl(&["stop", "--", unit]).map(drop);
-        let disabled = if ENABLED.contains(&unit) {
-            systemctl(&["disable", "--quiet", "--", unit]).map(drop)
-        } else {
-            Ok(())
-        };
+        let disabled =
+            if ENABLED.contains(&unit) { systemctl(&["disable", "--quiet", "--", unit]).map(drop) } else { Ok(()) };
         first = first.and(stopped).and(disabled);
     }
     first

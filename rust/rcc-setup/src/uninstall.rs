@@ -44,7 +44,9 @@ pub fn steps(keep: Keep, with_systemd: bool) -> Vec<Step<'static>> {
     }
     steps.push(Step::new("system user rcc", user::look_gone, move || {
         look_gateway("").and_then(must_be_done)?;
-        if keep == Keep::PolicyAndLog { look_log().and_then(must_be_done)? }
+        if keep == Keep::PolicyAndLog {
+            look_log().and_then(must_be_done)?
+        }
         user::remove()
     }));
     steps

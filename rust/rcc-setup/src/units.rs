@@ -18,6 +18,7 @@ ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
 PrivateDevices=yes
+PrivateMounts=yes
 ProtectProc=invisible
 ProcSubset=pid
 ProtectClock=yes
@@ -63,7 +64,6 @@ WantedBy=sockets.target
 const GATEWAY_SERVICE: &str = "\
 [Unit]
 Description=rcc gateway
-Documentation=https://github.com/user/rcc
 Requires=rcc-gateway.socket
 Wants=rcc-firewall.service
 After=rcc-gateway.socket rcc-firewall.service
@@ -89,6 +89,7 @@ ReadWritePaths=/var/log/rcc
 ProtectHome=yes
 PrivateTmp=yes
 PrivateDevices=yes
+PrivateMounts=yes
 DevicePolicy=closed
 PrivateIPC=yes
 ProtectProc=invisible
@@ -109,7 +110,7 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring @ipc @memlock @aio
 # Each worker bounds itself, and puts a filter of its own on itself.
-SystemCallFilter=seccomp setrlimit
+SystemCallFilter=seccomp prlimit64
 SystemCallErrorNumber=EPERM
 # Listening sockets are made in sessions' namespaces alone. Which addresses it may reach is the host firewall's to say,
 # by the policy; these are nobody's.
@@ -117,7 +118,7 @@ SocketBindDeny=any
 IPAddressDeny=multicast 0.0.0.0/8 240.0.0.0/4
 RemoveIPC=yes
 KeyringMode=private
-UMask=0027
+UMask=0077
 ";
 
 // Before any network is up, and after whatever else writes rules at the start: what one of those takes away when it is

@@ -2,7 +2,7 @@
 
 use crate::command;
 use crate::step::Look;
-use nix::unistd::{Group, User};
+use rcc_host::accounts::{self, User};
 use rcc_proto::GATEWAY_USER;
 use rcc_report::{Code, Problem};
 
@@ -16,19 +16,23 @@ fn wrong(what: impl Into<String>) -> Problem {
     Problem::new(Code::SETUP_USER, GATEWAY_USER, what, remedy)
 }
 
+/// The user, and the id of the group of its name, as far as they are there.
+fn there() -> Result<(Option<User>, Option<u32>), Problem> {
+    let look = || Ok((accounts::user(GATEWAY_USER)?, accounts::group(GATEWAY_USER)?));
+    look().map_err(|e: std::io::Error| wrong(e.to_string()))
+}
+
 /// The user's and its group's ids, if both are there and are a system user's.
 pub fn ids() -> Result<Option<(u32, u32)>, Problem> {
-    let user = User::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
-    let group = Group::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
+    let (user, group) = there()?;
     let Some(user) = user else { return Ok(None) };
-    let shell = user.shell.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let id = user.uid.as_raw();
-    if id == 0 || id >= FIRST_PERSON || !NO_SHELL.contains(&shell.as_str()) {
+    let (id, shell) = (user.uid, user.shell.rsplit('/').next().unwrap_or_default());
+    if id == 0 || id >= FIRST_PERSON || !NO_SHELL.contains(&shell) {
         return Err(wrong(format!("there is a user of this name that is not a system user (id {id}, shell {shell})")));
     }
     match group {
         None => Ok(None),
-        Some(group) if group.gid == user.gid => Ok(Some((id, group.gid.as_raw()))),
+        Some(group) if group == user.gid => Ok(Some((id, group))),
         Some(_) => Err(wrong("the user's group is not the group of its name")),
     }
 }
@@ -44,10 +48,9 @@ pub fn look() -> Result<Look, Problem> {
 
 /// Makes it, whatever of it a run that was cut short has left.
 pub fn make() -> Result<(), Problem> {
-    let has_user = User::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
-    let has_group = Group::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
+    let (has_user, has_group) = there()?;
     if let Some(groupadd) = command::find("groupadd").filter(|_| has_group.is_none()) {
-        let id = has_user.as_ref().map(|u| u.gid.as_raw().to_string());
+        let id = has_user.as_ref().map(|u| u.gid.to_string());
         let mut arguments = vec!["--system"];
         if let Some(id) = &id {
             arguments.extend(["--gid", id]);
@@ -73,8 +76,7 @@ pub fn make() -> Result<(), Problem> {
 }
 
 pub fn look_gone() -> Result<Look, Problem> {
-    let user = User::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
-    let group = Group::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?;
+    let (user, group) = there()?;
     if user.is_none() && group.is_none() {
         return Ok(Look::Done);
     }
@@ -85,12 +87,12 @@ pub fn look_gone() -> Result<Look, Problem> {
 
 pub fn remove() -> Result<(), Problem> {
     let absent = || wrong("userdel and groupdel are not there to remove it");
-    if User::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?.is_some() {
+    if there()?.0.is_some() {
         let userdel = command::find("userdel").ok_or_else(absent)?;
         command::run(&userdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
     // userdel removes the group of the same name, where login.defs says so.
-    if Group::from_name(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?.is_some() {
+    if there()?.1.is_some() {
         let groupdel = command::find("groupdel").ok_or_else(absent)?;
         command::run(&groupdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }

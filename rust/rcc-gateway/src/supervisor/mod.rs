@@ -11,9 +11,10 @@ mod socket;
 use crate::policy;
 use crate::rate::Bucket;
 use journal::{Journal, Lines};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
+use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
@@ -82,6 +83,9 @@ pub fn serve() -> Result<Infallible, Problem> {
     // systemd holds the sockets, and starts what is installed then when somebody calls. Made here, they would be gone.
     if sockets.are_systemds {
         let action = SigAction::new(SigHandler::Handler(retire), SaFlags::empty(), SigSet::empty());
+        let mut hup = SigSet::empty();
+        hup.add(Signal::SIGHUP);
+        hup.thread_block().map_err(|e| failed(&e))?;
         // SAFETY: the handler only stores to an atomic.
         unsafe { sigaction(Signal::SIGHUP, &action) }.map_err(|e| failed(&e))?;
     }
@@ -112,9 +116,8 @@ impl Supervisor {
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
         let fixed = fds.len();
         let mut heard = Vec::new();
-        // Woken at least each second while something is held back or not yet counted, or the end is near: a signal that
-        // comes just before the poll does not end it.
-        let mut waits = !works || RETIRING.load(Ordering::Relaxed);
+        // Woken at least each second while something is held back or not yet counted.
+        let mut waits = !works;
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();
@@ -123,8 +126,9 @@ impl Supervisor {
                 heard.push(i);
             }
         }
-        let timeout = if waits { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
-        if poll(&mut fds, timeout).is_err() {
+        let timeout = waits.then(|| TimeSpec::from_duration(Duration::from_secs(1)));
+        // SIGHUP comes in here or not at all: elsewhere it would be noticed only with the next event.
+        if ppoll(&mut fds, timeout, Some(SigSet::empty())).is_err() {
             return;
         }
         let ready: Vec<bool> = fds.iter().map(|f| f.revents().is_none_or(|r| !r.is_empty())).collect();
