@@ -24,6 +24,9 @@ pub struct Args {
     /// Where packages come from; where this machine's apt has them from unless told.
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Static programs of the product that were built already; built in the release profile unless told.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Instead of the script: cut the power so many times, at random moments of setup.
     #[arg(long, value_name = "TIMES", conflicts_with = "run")]
     cuts: Option<u32>,
@@ -55,11 +58,14 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_VM))?;
-    product::build(workspace, steps)?;
+    if args.programs.is_none() {
+        product::build(workspace, steps)?;
+    }
+    let programs = args.programs.clone().unwrap_or_else(|| workspace.release());
     product::build_rig(workspace, steps)?;
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let image = disk(workspace, steps, args.mirror.as_deref())?;
-    let place = Place::new(workspace, steps, &image)?;
+    let place = Place::new(workspace, steps, &image, &programs)?;
     if let Some(times) = args.cuts {
         return cuts::run(&place, times, steps);
     }
@@ -84,7 +90,7 @@ pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Resul
 
 /// The script, with what was built before.
 pub fn short_form(workspace: &Workspace, steps: &Steps, image: &Image) -> Result<()> {
-    let mut machine = Place::new(workspace, steps, image)?.start(None)?;
+    let mut machine = Place::new(workspace, steps, image, &workspace.release())?.start(None)?;
     script::run(&mut machine, steps)
 }
 
@@ -97,8 +103,8 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     /// A machine that has never started.
-    fn new(workspace: &Workspace, steps: &Steps, image: &'a Image) -> Result<Self> {
-        let built = steps.run("second disk", || built(workspace))?;
+    fn new(workspace: &Workspace, steps: &Steps, image: &'a Image, programs: &Path) -> Result<Self> {
+        let built = steps.run("second disk", || built(workspace, programs))?;
         let disks = Disks::fresh(image, workspace.target.join("vm/run.qcow2"), built)?;
         Ok(Self { image, disks, log: steps.place("qemu") })
     }
@@ -109,7 +115,7 @@ impl<'a> Place<'a> {
 }
 
 /// The second disk: the product as a person has built it, the agent, and what drives the machine.
-fn built(workspace: &Workspace) -> Result<PathBuf> {
+fn built(workspace: &Workspace, programs: &Path) -> Result<PathBuf> {
     let folder = workspace.target.join("vm/built");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -121,7 +127,7 @@ fn built(workspace: &Workspace) -> Result<PathBuf> {
         fs::copy(from, to.join(name))?;
         Ok(())
     };
-    for entry in fs::read_dir(workspace.release())? {
+    for entry in fs::read_dir(programs)? {
         let path = entry?.path();
         if path.is_file() && path.extension().is_none() {
             put(&path, "product")?;
