@@ -63,12 +63,11 @@ pub fn file_systems(facts: &Facts) -> Outcome {
             let quoted = rcc_report::quoted(&path);
             let remount =
                 |option: &str| format!("sudo mount -o remount,{option} \"$(findmnt -n -o TARGET -T {quoted})\"");
-            let elsewhere = || match place.of.as_str() {
-                "home" => format!(
-                    "sudo install -d -o \"$USER\" /var/lib/rcc-homes/\"$USER\" && mkdir -p ~/.local/share/rcc && sudo mount --bind /var/lib/rcc-homes/\"$USER\" ~/.local/share/rcc  # {} lies in {}",
-                    path, place.kind
-                ),
+            let elsewhere = || {
+                match place.of.as_str() {
+                "home" => "sudo install -d -o \"$USER\" /var/lib/rcc-homes/\"$USER\" && mkdir -p ~/.local/share/rcc && sudo mount --bind /var/lib/rcc-homes/\"$USER\" ~/.local/share/rcc".to_owned(),
                 _ => format!("git clone {quoted} ~/project && cd ~/project"),
+            }
             };
             if place.read_only {
                 lacking.push(problem("nothing can be written there", remount("rw")));
