@@ -225,6 +225,10 @@ impl Requests {
             self.state = State::Head;
             return Ok(forward(2));
         }
+        // The empty line that ends the chunks may come in two pieces.
+        if buffer == b"\r" {
+            return Ok(Step::Need);
+        }
         let Some(end) = section_end(buffer)? else { return Ok(Step::Need) };
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(&buffer[..end], &mut headers) {
@@ -553,6 +557,14 @@ mod tests {
             "10000000000000000\r\n",
         ] {
             assert!(chunks(c).is_err(), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_chunks_may_be_cut_anywhere() {
+        let s = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        for at in 1..s.len() {
+            assert_eq!(run(s.as_bytes(), &[at]), (s.as_bytes().to_vec(), Ok(1)), "{at}");
         }
     }
 

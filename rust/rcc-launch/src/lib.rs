@@ -38,3 +38,4 @@ pub mod session;
 pub mod spec;
 pub mod terminal;
 pub mod toolchain;
+pub mod worktree;

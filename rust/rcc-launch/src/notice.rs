@@ -31,6 +31,13 @@ impl Notice {
     /// Watches folders of git's own, where an index may also be written in place, and those in which a name may appear.
     pub fn new<'a>(project: &Project, git: impl Iterator<Item = &'a Path>, absent: &[PathBuf]) -> Self {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok();
+        let this = Self { inotify, changed: true, ended: Instant::now(), took: Duration::ZERO };
+        this.watch(project, git, absent);
+        this
+    }
+
+    /// Watches another folder as well.
+    pub fn watch<'a>(&self, project: &Project, git: impl Iterator<Item = &'a Path>, absent: &[PathBuf]) {
         let appear = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         let git: BTreeSet<&Path> = git.collect();
         let above: BTreeSet<&Path> = absent.iter().filter_map(|path| path.parent()).collect();
@@ -39,12 +46,11 @@ impl Notice {
         for (path, what) in all.take(FOLDERS) {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let opened = beneath::open(&project.folder, path, libc::O_PATH | libc::O_DIRECTORY);
-            if let (Some(inotify), Ok(folder)) = (&inotify, opened) {
+            if let (Some(inotify), Ok(folder)) = (&self.inotify, opened) {
                 // What can't be watched is looked at now and then.
                 let _ = inotify.add_watch(format!("/proc/self/fd/{}", folder.as_raw_fd()).as_str(), what);
             }
         }
-        Self { inotify, changed: true, ended: Instant::now(), took: Duration::ZERO }
     }
 
     /// What becomes readable when something changes; None once that is known.

@@ -2,13 +2,10 @@
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use rcc_proto::MAX_PACKET;
+use rcc_proto::{LISTEN_SOCKETS, MAX_PACKET, MOST_DESCRIPTORS};
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-/// At most this many descriptors are taken from one packet.
-const MAX_FDS: usize = 4;
 
 /// Sends one message with descriptors.
 pub fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[RawFd]) -> io::Result<()> {
@@ -23,7 +20,7 @@ pub fn send<T: Serialize>(socket: impl AsFd, message: &T, fds: &[RawFd]) -> io::
 /// Receives one message with its descriptors; `None` at the end of the conversation.
 pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = zeroize::Zeroizing::new(vec![0_u8; MAX_PACKET]);
-    let mut space = cmsg_space!([RawFd; MAX_FDS]);
+    let mut space = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut slices = [IoSliceMut::new(&mut bytes)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let packet = recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut slices, Some(&mut space), flags)?;
@@ -38,8 +35,8 @@ pub fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, 
     if length == 0 {
         return Ok(None);
     }
-    if cut {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "packet longer than the protocol allows"));
+    if cut || fds.len() > LISTEN_SOCKETS {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more in a packet than the protocol allows"));
     }
     let message = rcc_proto::decode(&bytes[..length]).map_err(io::Error::other)?;
     Ok(Some((message, fds)))

@@ -44,6 +44,7 @@ mod project;
 mod resolve;
 mod sets;
 mod way_out;
+mod written;
 
 pub use decide::{Check, Decision, DenyReason, Target};
 pub use egress::Egress;
@@ -58,3 +59,4 @@ pub use project::{ProjectRequest, parse_project};
 pub use resolve::{CredentialEndpoint, Resolved};
 pub use sets::{Registry, SETS};
 pub use way_out::{ProxyHost, Resolver, Resolvers, Tls, UpstreamProxy};
+pub use written::{Written, written};

@@ -199,7 +199,7 @@ fn read_may_allow(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Item<Endp
     default.into()
 }
 
-fn read_private(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Item<Private>> {
+pub(crate) fn read_private(reader: &mut Reader<'_>, table: &DeTable<'_>) -> Vec<Item<Private>> {
     let mut all = Vec::new();
     for (text, span) in reader.strings(table, "private", "[\"git.corp.example:443 via 10.20.0.0/16\"]") {
         match parse_private(&text) {

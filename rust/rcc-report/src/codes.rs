@@ -60,9 +60,10 @@ codes! {
     PROJECT_FOREIGN_MOUNT = 204, "Another file system is mounted below the project.";
     PROJECT_IN_USE = 205, "The project lies within another live session's project, or around it.";
     PROJECT_SOCKET = 206, "A program outside listens on a Unix socket that the agent could reach.";
-    PROJECT_UNTRUSTED_LINK = 207, "The project is a linked worktree: its repository lies elsewhere, or is gone, and git does not work inside.";
+    PROJECT_UNTRUSTED_LINK = 207, "The project's `.git` leads elsewhere, to a repository that does not come along: git does not work inside.";
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
     PROJECT_GIT_CONFIG = 209, "The person's git configuration can't be read, so commits inside have no name.";
+    WORKTREE_REFUSED = 210, "The repository of a linked worktree can't come along.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
     SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
     RUNTIME_DIR = 303, "`XDG_RUNTIME_DIR` is missing, or not a folder of this user's alone.";
@@ -80,6 +81,7 @@ codes! {
     GATEWAY_IMPOSTOR = 407, "What listens on the gateway's socket is not the gateway's user.";
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
+    PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
     SESSION_HOOK = 501, "The OCI hook could not build the session's walls; the container was not started.";
     SESSION_MOUNTS = 502, "The container's mounts are not those that were asked for.";
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
@@ -106,4 +108,13 @@ codes! {
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
     FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
+    SETUP_ROOT = 910, "Setting rcc up and taking it away is root's, on a system that rcc knows.";
+    SETUP_SOURCE = 911, "A program that is to be installed is missing, not static, or not a plain file.";
+    SETUP_PLACE = 912, "A file or folder of rcc's lies where others than root can write, or is not what setup made.";
+    SETUP_USER = 913, "The system user `rcc` can't be made or removed, or is a person's.";
+    SETUP_NIXOS = 914, "On NixOS the system's configuration sets rcc up.";
+    SETUP_SYSTEMD = 915, "systemd did not do what setup told it.";
+    SETUP_GATEWAY = 916, "The gateway did not start, did not answer, or did not end.";
+    SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
+    SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
 }

@@ -13,6 +13,7 @@ use rcc_launch::spec::{Request, SYSTEM_PATH};
 use rcc_launch::toolchain::needs;
 use rcc_launch::toolchain::table::{TOOLCHAINS, named};
 use rcc_launch::toolchain::{self, Found};
+use rcc_launch::worktree::{self, Worktree};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem, escaped};
 use std::fs;
@@ -111,6 +112,37 @@ pub fn folders(
         }
     }
     Ok(writable)
+}
+
+/// The repository of a project that is a linked worktree, if the person lets it come along; said if not.
+pub fn worktree(
+    inside: &Inside,
+    project: &Project,
+    machine: &Machine,
+    request: &mut Request,
+) -> Result<Option<Worktree>, Problem> {
+    let worktree = match worktree::find(project, machine, &inside.worktrees)? {
+        None => return Ok(None),
+        Some(worktree::Found::Stays(problem)) => {
+            eprintln!("rcc: warning: {problem}");
+            return Ok(None);
+        }
+        Some(worktree::Found::Comes(worktree)) => worktree,
+    };
+    let common = &worktree.common.path;
+    let refuse = |what: String| {
+        let remedy = "leave that one out, or have no git inside: rcc worktree deny";
+        Problem::new(Code::WORKTREE_REFUSED, common.display().to_string(), what, remedy)
+    };
+    if let Some(other) = request.added.iter().find(|a| a.path == *common || nested(&a.path, common)) {
+        return Err(refuse(format!(
+            "it is {}, which comes along too, or lies in it or holds it",
+            other.path.display()
+        )));
+    }
+    let added = Added::of(common, Access::Writable, &worktree.common.folder).map_err(|e| refuse(e.to_string()))?;
+    request.added.push(added);
+    Ok(Some(worktree))
 }
 
 fn refusal(path: &Path, what: &str) -> Problem {

@@ -4,6 +4,7 @@
 mod along;
 mod commands;
 mod ending;
+mod explain;
 mod habits;
 mod prepare;
 
@@ -41,9 +42,13 @@ enum Command {
     Logout(commands::logout::LogoutArgs),
     Toolchain(commands::toolchain::ToolchainArgs),
     Home(commands::home::HomeArgs),
+    Worktree(commands::worktree::WorktreeArgs),
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
+    Setup(commands::setup::SetupArgs),
+    Uninstall(commands::setup::UninstallArgs),
+    Why(commands::why::WhyArgs),
 }
 
 /// What a command ended with; more than one problem where a file has several.
@@ -66,9 +71,13 @@ fn main() -> ExitCode {
         Command::Logout(args) => commands::logout::run(&args),
         Command::Toolchain(args) => commands::toolchain::run(&args),
         Command::Home(args) => commands::home::run(&args),
+        Command::Worktree(args) => commands::worktree::run(&args),
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Setup(args) => commands::setup::set_up(&args),
+        Command::Uninstall(args) => commands::setup::uninstall(&args),
+        Command::Why(args) => commands::why::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

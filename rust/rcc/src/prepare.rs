@@ -14,7 +14,7 @@ use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
 use rcc_launch::machine::{Machine, Person};
 use rcc_launch::own::{self, Item};
-use rcc_launch::project::{self, Project};
+use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
@@ -110,12 +110,11 @@ impl Prepared {
             gitconfig::Words::default()
         });
         request.gitconfig = gitconfig::text(&words);
-        if let Some(problem) = project::worktree(&project) {
-            eprintln!("rcc: warning: {problem}");
-        }
         let writable =
             along::folders(&self.inside, folders, &project, &self.machine, &covered, &mut request).map_err(one)?;
+        let worktree = along::worktree(&self.inside, &project, &self.machine, &mut request).map_err(one)?;
         Ok(Launch {
+            worktree,
             writable,
             protect: covered,
             machine: &self.machine,
@@ -259,8 +258,13 @@ fn remembered(machine: &Machine, policy: &Policy, project: &Path) -> Result<Vec<
 
 /// Root's policy.
 pub fn policy() -> Result<Policy, Vec<Problem>> {
+    policy_and_text().map(|(policy, _)| policy)
+}
+
+/// Root's policy, and what is written there.
+pub fn policy_and_text() -> Result<(Policy, String), Vec<Problem>> {
     let text = probe::policy(Path::new(POLICY_FILE)).map_err(one)?;
-    rcc_policy::parse(&text, POLICY_FILE)
+    rcc_policy::parse(&text, POLICY_FILE).map(|policy| (policy, text))
 }
 
 /// The working directory, if it lies in the project; else the project.

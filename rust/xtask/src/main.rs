@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod daily;
 mod demo;
+mod fuzz;
 mod mounts;
 mod prerequisites;
 mod product;
@@ -15,6 +16,7 @@ mod steps;
 mod test;
 mod tools;
 mod trees;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -41,8 +43,12 @@ enum Command {
     Bench(bench::Args),
     /// A day's work in a session, as tables: what works, and what is refused with which line.
     Daily(daily::Args),
+    /// Feed what reads strangers' bytes with any bytes, guided by the code that they reach.
+    Fuzz(fuzz::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show setup, reboot, power cuts and uninstall in a virtual machine.
+    Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -56,7 +62,9 @@ fn main() -> ExitCode {
         Command::Prerequisites(args) => prerequisites::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Daily(args) => daily::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

@@ -12,7 +12,7 @@ use crate::policy;
 use crate::rate::Bucket;
 use journal::{Journal, Lines};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A worker, as the supervisor knows it.
@@ -47,7 +48,14 @@ const MOST_READERS: (usize, usize) = (4, 64);
 /// Sessions that all users together can have.
 const MOST_WORKERS: usize = 1024;
 
-/// Serves until it is killed. Its workers end with it.
+/// Set by SIGHUP: an update is installed, and this process ends once it has no session.
+static RETIRING: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn retire(_: libc::c_int) {
+    RETIRING.store(true, Ordering::Relaxed);
+}
+
+/// Serves until it is killed, and its workers end with it; or until it is told to end, and has none.
 pub fn serve() -> Result<Infallible, Problem> {
     let here = Problem::new;
     confine().map_err(|what| {
@@ -71,7 +79,17 @@ pub fn serve() -> Result<Infallible, Problem> {
         openings: HashMap::new(),
         start: Instant::now(),
     };
+    // systemd holds the sockets, and starts what is installed then when somebody calls. Made here, they would be gone.
+    if sockets.are_systemds {
+        let action = SigAction::new(SigHandler::Handler(retire), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { sigaction(Signal::SIGHUP, &action) }.map_err(|e| failed(&e))?;
+    }
     loop {
+        if RETIRING.load(Ordering::Relaxed) && supervisor.workers.is_empty() {
+            supervisor.journal.own("retire", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
+            std::process::exit(0);
+        }
         supervisor.turn(&sockets);
     }
 }
@@ -94,8 +112,9 @@ impl Supervisor {
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
         let fixed = fds.len();
         let mut heard = Vec::new();
-        // Woken at least each second while something is held back or not yet counted.
-        let mut waits = !works;
+        // Woken at least each second while something is held back or not yet counted, or the end is near: a signal that
+        // comes just before the poll does not end it.
+        let mut waits = !works || RETIRING.load(Ordering::Relaxed);
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();

@@ -7,7 +7,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recvmsg, socket,
     sockopt,
 };
-use rcc_proto::{LISTEN_SOCKETS, MAX_PACKET, ToGateway, decode};
+use rcc_proto::{LISTEN_SOCKETS, MAX_PACKET, MOST_DESCRIPTORS, ToGateway, decode};
 use rcc_report::{Code, Problem};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -54,8 +54,9 @@ pub fn receive(launcher: &OwnedFd, deadline: Instant) -> Result<(ToGateway, Vec<
 
 /// The next packet, if one is there. Whatever descriptors came are owned, and so closed, in any case.
 pub fn receive_now(launcher: &OwnedFd) -> Result<Received, Problem> {
-    // Room for more than is right, so that a surplus is seen and closed rather than cut off by the kernel.
-    let mut control = cmsg_space!([RawFd; 64]);
+    // Room for as many as a packet can bring, so that a surplus is seen and closed: of what the kernel cuts off here it
+    // installs a part, which could not be told and would stay open.
+    let mut control = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut buffer = Zeroizing::new(vec![0; MAX_PACKET + 1]);
     let mut slices = [IoSliceMut::new(&mut buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;

@@ -10,14 +10,17 @@ mod connection;
 mod dial;
 mod dns_server;
 mod endpoint;
-mod handover;
+pub mod handover;
 mod http_relay;
 mod log;
+mod proxy;
 mod relay;
 mod report;
 mod resolver;
 mod session;
 mod sniff;
+mod tls;
+mod way;
 
 use crate::policy;
 use handover::Received;
@@ -29,7 +32,7 @@ use rcc_policy::Fingerprint;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
-use session::Session;
+use session::{Secrets, Session};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -70,6 +73,7 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
 /// What is read and made before the first byte of the launcher's.
 struct Prepared {
     policy: rcc_policy::Policy,
+    secrets: Secrets,
     acceptors: accept::Acceptors,
     own_namespace: u64,
 }
@@ -77,7 +81,9 @@ struct Prepared {
 fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
     let failed = |what: String| Problem::new(Code::GATEWAY_BUSY, "gateway", what, "try again; see the gateway's log");
     let policy = policy::load()?;
-    let limits = policy.resolve(&[]).map_err(policy::first)?.limits;
+    let resolved = policy.resolve(&[]).map_err(policy::first)?;
+    let secrets = Secrets::read(&resolved)?;
+    let limits = resolved.limits;
     let own_namespace = handover::own_namespace().map_err(|e| {
         Problem::new(
             Code::KERNEL_TOO_OLD,
@@ -89,7 +95,7 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
     confine::system_calls(launcher).map_err(|e| failed(format!("it could not confine itself: {e}")))?;
-    Ok(Prepared { policy, acceptors, own_namespace })
+    Ok(Prepared { policy, secrets, acceptors, own_namespace })
 }
 
 type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
@@ -112,7 +118,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let session = Session::new(prepared.policy, resolved, credentials, log.clone())?;
+    let session = Session::new(prepared.policy, resolved, credentials, prepared.secrets, log.clone())?;
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
         "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
     tell(

@@ -11,5 +11,8 @@ pub mod login;
 pub mod logout;
 pub mod plan;
 pub mod run;
+pub mod setup;
 pub mod shell;
 pub mod toolchain;
+pub mod why;
+pub mod worktree;
