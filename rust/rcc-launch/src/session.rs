@@ -997,9 +997,6 @@ impl Watch {
     }
 }
 
-/// Gives every user's systemd the controllers that its containers need (systemd.resource-control(5), `Delegate=`).
-const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/rcc.conf, then log in again";
-
 /// The limits that the policy asks for and the kernel does not keep.
 fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
     let wanted = crate::spec::ContainerLimits::of(&launch.policy.limits, launch.machine);
@@ -1017,7 +1014,7 @@ fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
     }
     let accept = "accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml";
     let remedy = if Path::new("/run/systemd/system").exists() {
-        format!("{DELEGATE}\nor {accept}")
+        format!("{}\nor {accept}", rcc_preflight::checks::DELEGATE)
     } else {
         format!("systemd would delegate one; without it, {accept}")
     };

@@ -1,4 +1,4 @@
-//! Every code, in one table: 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
+//! Every code, in one table: 0xx what `rcc check` alone says, 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
 //! 6xx keys, 7xx agents, 8xx what comes along besides the project, 9xx the host firewall. 506 and 701 were never raised;
 //! like all codes, they are not used again.
 
@@ -21,12 +21,31 @@ macro_rules! codes {
         impl Code {
             $(#[doc = $text] pub const $name: Self = Self($number);)*
         }
-        /// Each code with what it means, in order: for documentation and a future `rcc check --explain`.
+        /// Each code with what it means, in order: for documentation and `rcc check --explain`.
         pub const EXPLANATIONS: &[(Code, &str)] = &[$((Code::$name, $text)),*];
     };
 }
 
 codes! {
+    CHECK_MAP_BITS = 1, "newuidmap or newgidmap can't map ids: it has neither root's setuid bit nor file capabilities.";
+    CHECK_IDS_OVERLAP = 2, "This user's subordinate ids are somebody else's too.";
+    CHECK_CGROUPS = 3, "The machine does not use cgroup v2 alone.";
+    CHECK_SECCOMP = 4, "The kernel does not filter system calls (seccomp).";
+    CHECK_NFTABLES = 5, "The kernel has no nftables, or not for an ordinary user's network namespaces.";
+    CHECK_VERSIONS = 6, "Podman or crun is older than any that rcc was tried with, or open to a known escape.";
+    CHECK_SYSTEMD = 7, "systemd does not run here, so gateway and firewall don't come back by themselves.";
+    CHECK_DISK = 9, "There is little space where agents' homes are, or where the project is.";
+    CHECK_FILE_SYSTEM = 10, "The home folder or the project lies in a file system that lacks what a session needs.";
+    CHECK_NIX = 11, "Nix is set up in a way that weakens what rcc does with it.";
+    CHECK_WSL = 12, "The Windows subsystem lacks what rcc needs.";
+    CHECK_CONTAINER = 13, "rcc runs in a container itself.";
+    CHECK_FIREWALLS = 14, "Another firewall's reload takes rcc's table away.";
+    CHECK_MADE_UP = 15, "A VPN answers names with made-up addresses.";
+    CHECK_PROXY = 16, "The environment names a proxy that the policy does not have.";
+    CHECK_RESOLVERS = 17, "The machine names no resolver.";
+    CHECK_MACOS = 18, "macOS lacks something, or is not supported yet.";
+    CHECK_UNKNOWN = 19, "Something could not be found out, which counts as missing.";
+    CHECK_FACTS_FILE = 20, "A file of recorded facts can't be read.";
     POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
     POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
     POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";

@@ -27,7 +27,8 @@ Exit codes:
   2    the command line is wrong
   124  rcc ended the session: the gateway went away, or a protected file appeared
   125  nothing was started; the problem has a code RCC-NNN and a remedy
-  126  the program inside can't be run        127  it was not found inside";
+  126  the program inside can't be run        127  it was not found inside
+  rcc check has its own: see rcc check --help";
 
 #[derive(Subcommand)]
 enum Command {
@@ -35,6 +36,7 @@ enum Command {
     Shell(commands::shell::ShellArgs),
     Run(commands::run::RunArgs),
     Plan(commands::plan::PlanArgs),
+    Check(commands::check::CheckArgs),
     Agent(commands::agent::AgentArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Shell(args) => commands::shell::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Plan(args) => commands::plan::run(args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Agent(args) => commands::agent::run(args),
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),

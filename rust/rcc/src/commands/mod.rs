@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod allow;
+pub mod check;
 pub mod claude;
 pub mod deny;
 pub mod home;

@@ -40,7 +40,7 @@ enum Command {
 }
 
 pub fn run(args: &WorktreeArgs) -> Done {
-    let machine = Machine::probe().map_err(one)?;
+    let machine = Machine::probe()?;
     match &args.command {
         Command::Allow { path } => {
             let place = Project::find(path.as_deref(), &machine.person).map_err(one)?;
