@@ -130,6 +130,6 @@ fn sessions() -> Part {
             let state = if places.is_empty() { "none of yours".into() } else { places.join(", ") };
             Part::good("sessions", state, Value::from(all))
         }
-        Err(problem) => Part::bad("sessions", vec![problem]),
+        Err(problems) => Part::bad("sessions", problems),
     }
 }
