@@ -300,21 +300,20 @@ fn within_tls(tls: &mut StreamOwned<ServerConnection, TcpStream>, mut there: Tcp
     let mut buffer = vec![0; 64 << 10];
     loop {
         let waiting = tls.conn.process_new_packets()?.plaintext_bytes_to_read() > 0;
-        let (from_here, from_there) = {
+        let [asks, answers] = {
             let mut fds =
                 [PollFd::new(tls.sock.as_fd(), PollFlags::POLLIN), PollFd::new(there.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, if waiting { PollTimeout::ZERO } else { PollTimeout::NONE })?;
-            let [here, there] = fds.map(|fd| fd.any().unwrap_or_default());
-            (here, there)
+            fds.map(|fd| fd.any().unwrap_or_default())
         };
-        if waiting || from_here {
+        if waiting || asks {
             let n = tls.read(&mut buffer)?;
             there.write_all(&buffer[..n])?;
             if n == 0 {
                 return Ok(());
             }
         }
-        if from_there {
+        if answers {
             let n = there.read(&mut buffer)?;
             tls.write_all(&buffer[..n])?;
             tls.flush()?;

@@ -71,10 +71,10 @@ pub fn endpoints(
     let mut found = Vec::new();
     for facts in named {
         let own = brought.iter().position(|c| c.endpoint == facts.endpoint.as_str()).map(|i| brought.swap_remove(i));
-        let file = keys.iter().position(|(of, _)| *of == facts.endpoint).map(|i| keys.swap_remove(i).1);
-        let credential = match (own, file) {
+        let roots = keys.iter().position(|(of, _)| *of == facts.endpoint).map(|i| keys.swap_remove(i).1);
+        let credential = match (own, roots) {
             (Some(credential), _) => credential,
-            (None, Some(file)) => file?,
+            (None, Some(key)) => key?,
             (None, None) => continue,
         };
         let fine =

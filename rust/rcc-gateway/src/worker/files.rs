@@ -51,12 +51,10 @@ pub fn confine(readable: &[PathBuf]) -> io::Result<Landlock> {
     let version = unsafe {
         libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, CREATE_RULESET_VERSION)
     };
-    let version = match u32::try_from(version) {
-        Ok(version @ 1..) => version,
-        _ => match io::Error::last_os_error().raw_os_error() {
-            Some(libc::ENOSYS | libc::EOPNOTSUPP) => return Ok(Landlock::Absent),
-            _ => return Err(io::Error::last_os_error()),
-        },
+    let Ok(version @ 1..) = u32::try_from(version) else {
+        let e = io::Error::last_os_error();
+        let absent = matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EOPNOTSUPP));
+        return if absent { Ok(Landlock::Absent) } else { Err(e) };
     };
     // Everything that this version knows: 13 rights at first, then refer, truncate, and a device's ioctl.
     let rights = match version {

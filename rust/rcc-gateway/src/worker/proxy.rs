@@ -121,7 +121,7 @@ mod tests {
             for bad in [&b"SSH-2.0-x\r\n\r\nrest"[..], b"HTTP/1.1 200", b"HTTP/1.1 2000 x\r\n\r\nrest", b""] {
                 assert!(said(bad).await.is_err(), "{bad:?}");
             }
-            assert!(said(&[b'a'; HEAD + 10]).await.is_err());
+            assert!(said(&vec![b'a'; HEAD + 10]).await.is_err());
         });
     }
 }
