@@ -61,7 +61,9 @@ pub fn prepare(
     let mut more = Vec::new();
     if is_folder(&project.folder, git).map_err(wrong(git))? {
         of_project.repository(project, git, &project.path, "*")?;
-        of_project.paths.extend(named_by_config(project, &git.join("config"), project).map_err(wrong(git))?);
+        of_project
+            .paths
+            .extend(named_by_config(project, &git.join("config"), project).map_err(wrong(&git.join("config")))?);
         (links, more) = Links::prepare(Ground { project, worktree: None }).map_err(|(path, e)| refusal(&path, &e))?;
     } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.

@@ -209,8 +209,8 @@ fn steps(rig: &Rig<'_>, folder: &Path, place: &str, make: &[&str], steps: &[Step
         Ok(command.args(["-euo", "pipefail", "-c", script]).output()?)
     };
     for script in make {
-        let made = outside(script, &rig.project)?;
-        ensure!(made.status.success(), "the repository can't be made: {}", shown(&made));
+        let output = outside(script, &rig.project)?;
+        ensure!(output.status.success(), "the repository can't be made: {}", shown(&output));
     }
     let mut version = String::from_utf8(outside("git --version", &place)?.stdout)?.trim().to_owned();
     let several = place != rig.project;

@@ -21,19 +21,31 @@ fn main() -> ExitCode {
 fn tables() -> Result<()> {
     let world = World::here().context("not in a world: use cargo xtask daily")??;
     let rig = Rig::start(&world, &[], "")?;
-    let mut all: Vec<Table> = Vec::new();
+    let rig = &rig;
+    let mut failed = Vec::new();
+    // Each is shown as soon as it is there; what fails stops none of the others.
+    let mut show = |what: &str, table: Result<Table>| {
+        let held = table.and_then(|table| {
+            println!("{table}");
+            table.holds()
+        });
+        failed.extend(held.err().map(|e| e.context(what.to_owned())));
+    };
     if world.at.machine_network {
-        all.push(installs::table(&rig)?);
+        show("installing", installs::table(rig));
     } else {
         for folder in ["/usr/bin", "/usr/local/bin"].map(Path::new).into_iter().filter(|f| f.join("git").exists()) {
-            all.push(daily::git::table(&rig, folder)?);
-            all.push(daily::git::worktree(&rig, folder)?);
+            show("git", daily::git::table(rig, folder));
+            show("git in a worktree", daily::git::worktree(rig, folder));
         }
-        all.extend([daily::hosts::table(&rig)?, daily::key::table(&rig)?, terminal::table(&rig)?]);
-        all.extend([refusals::choices(&rig)?, refusals::not_there(&rig)?, refusals::table(&rig)?]);
+        show("hosts", daily::hosts::table(rig));
+        show("keys", daily::key::table(rig));
+        show("terminal", terminal::table(rig));
+        show("choices", refusals::choices(rig));
+        show("not there", refusals::not_there(rig));
+        show("bad input", refusals::table(rig));
     }
-    for table in &all {
-        println!("{table}");
-    }
-    all.iter().try_for_each(Table::holds)
+    let failed: Vec<String> = failed.iter().map(|e| format!("{e:#}")).collect();
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
 }
