@@ -12,8 +12,17 @@ use std::os::unix::fs::MetadataExt as _;
 
 const INSTALLED: &str = "/usr/local/libexec/rcc/test";
 
-/// Everything that holds the person, as it is: its bytes, its owner and mode, its number.
-fn as_it_is() -> Result<Vec<(String, Vec<u8>, u32, u32, u64)>> {
+/// A file or folder, as it is.
+#[derive(PartialEq)]
+struct Thing {
+    bytes: Vec<u8>,
+    owner: u32,
+    mode: u32,
+    inode: u64,
+}
+
+/// Everything that holds the person.
+fn as_it_is() -> Result<Vec<Thing>> {
     let mut all = Vec::new();
     for path in [
         POLICY,
@@ -28,7 +37,7 @@ fn as_it_is() -> Result<Vec<(String, Vec<u8>, u32, u32, u64)>> {
     ] {
         let about = fs::symlink_metadata(path)?;
         let bytes = if about.is_file() { fs::read(path)? } else { Vec::new() };
-        all.push((path.to_owned(), bytes, about.uid(), about.mode(), about.ino()));
+        all.push(Thing { bytes, owner: about.uid(), mode: about.mode(), inode: about.ino() });
     }
     Ok(all)
 }
@@ -87,7 +96,7 @@ fn files_of_rccs_are_out_of_reach() {
 }
 
 /// Attempts on processes of the gateway's; each must fail.
-const ON_PROCESSES: &str = r#"
+const ON_PROCESSES: &str = r"
 import ctypes, os, signal, sys
 libc = ctypes.CDLL(None, use_errno=True)
 for pid in map(int, sys.argv[1:]):
@@ -124,7 +133,7 @@ for pid in map(int, sys.argv[1:]):
         try: os.kill(pid, number); print('DONE: signal', number, pid)
         except OSError: pass
 print('end')
-"#;
+";
 
 #[test]
 fn processes_of_the_gateways_are_out_of_reach() {
