@@ -1,6 +1,6 @@
 //! What the machine adds to the policy.
 
-use nix::unistd::User;
+use crate::nat64;
 use rcc_host::resolv_conf::{RESOLV_CONF, nameservers};
 use rcc_policy::{Egress, Resolvers};
 use rcc_report::{Code, Problem};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// The gateway's system user.
 pub fn gateway_user() -> Result<u32, Problem> {
     let name = rcc_proto::GATEWAY_USER;
-    let user = User::from_name(name).ok().flatten().filter(|u| !u.uid.is_root());
+    let user = rcc_host::accounts::user(name).ok().flatten().filter(|u| u.uid != 0);
     let missing = || {
         Problem::new(
             Code::FIREWALL_USER,
@@ -20,7 +20,7 @@ pub fn gateway_user() -> Result<u32, Problem> {
             format!("sudo useradd --system --no-create-home --shell /usr/sbin/nologin {name}"),
         )
     };
-    user.map(|u| u.uid.as_raw()).ok_or_else(missing)
+    user.map(|u| u.uid).ok_or_else(missing)
 }
 
 /// The machine's links and, where the policy follows it, its resolvers, as they are now.
@@ -28,14 +28,21 @@ pub fn facts(egress: &Egress, gateway: u32) -> Result<Facts, Problem> {
     let unreadable = |what: &str, e: &std::io::Error| {
         Problem::new(Code::FIREWALL_FACTS, what, e.to_string(), "run this as root, with /proc and /sys mounted")
     };
-    let resolvers = match egress.resolvers {
+    let machines = rcc_host::trusted::read_plain(Path::new(RESOLV_CONF))
+        .map(|text| nameservers(&String::from_utf8_lossy(&text)).into_iter().collect::<BTreeSet<_>>());
+    let (resolvers, asked) = match &egress.resolvers {
         Resolvers::System => {
-            let text =
-                rcc_host::trusted::read_plain(Path::new(RESOLV_CONF)).map_err(|e| unreadable(RESOLV_CONF, &e))?;
-            nameservers(&String::from_utf8_lossy(&text)).into_iter().collect()
+            let all = machines.map_err(|e| unreadable(RESOLV_CONF, &e))?;
+            (all.clone(), all)
         }
-        Resolvers::Given(_) => BTreeSet::new(),
+        // How a network translates, its own resolvers know best.
+        Resolvers::Given(given) => {
+            let plain = given.iter().filter(|r| r.tls.is_none()).map(|r| r.address);
+            (BTreeSet::new(), machines.unwrap_or_default().into_iter().chain(plain).collect())
+        }
     };
     let net = rcc_host::net().map_err(|e| unreadable("/proc/net", &e))?;
-    Ok(Facts { gateway, resolvers, on_link: net.on_link.into_iter().collect(), nat64: BTreeSet::new() })
+    // Without a way into IPv6 nothing is translated.
+    let nat64 = if net.v6 { nat64::prefixes(&asked) } else { BTreeSet::new() };
+    Ok(Facts { gateway, resolvers, on_link: net.on_link.into_iter().collect(), nat64 })
 }

@@ -5,6 +5,7 @@
 //! No state of its own: what is in force is what the kernel says.
 
 mod facts;
+mod nat64;
 mod nft;
 
 pub use nft::Nft;

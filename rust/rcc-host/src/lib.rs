@@ -1,6 +1,8 @@
-//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers, and files of which only
-//! root is the author. Nothing here changes anything.
+//! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers and how they are asked,
+//! its users, and files of which only root is the author. Nothing here changes anything.
 
+pub mod accounts;
+pub mod dns;
 pub mod net;
 pub mod resolv_conf;
 pub mod trusted;
@@ -10,7 +12,8 @@ use std::path::Path;
 
 /// The machine's addresses and links, as the kernel's tables tell them now.
 pub fn net() -> io::Result<net::HostNet> {
-    let text = |name: &str, needed: bool| match trusted::read_plain(&Path::new("/proc/net").join(name)) {
+    // Not /proc/net, which leads there: a service to which only processes are shown (ProcSubset=pid) has no such link.
+    let text = |name: &str, needed: bool| match trusted::read_plain(&Path::new("/proc/self/net").join(name)) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
         // Without IPv6 in the kernel its tables are absent.
         Err(e) if e.kind() == io::ErrorKind::NotFound && !needed => Ok(String::new()),

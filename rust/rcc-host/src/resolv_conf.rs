@@ -6,6 +6,9 @@ use std::path::Path;
 /// The file that names them.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// So much of it is read, in bytes; it has a few lines.
+pub const LONGEST: usize = 16 * 1024;
+
 /// The `nameserver` lines of resolv.conf(5), three at most; 127.0.0.1 if there are none, as glibc does.
 #[must_use]
 pub fn nameservers(text: &str) -> Vec<SocketAddr> {

@@ -66,6 +66,14 @@ pub fn place(path: &Path) -> io::Result<PathBuf> {
     Ok(done)
 }
 
+/// An extended attribute's length; its value goes to `value`. Links are followed.
+pub fn attribute(path: &Path, name: &std::ffi::CStr, value: &mut [u8]) -> io::Result<usize> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: both strings end with a zero, and the kernel writes `value.len()` bytes at most to `value`.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    usize::try_from(length).map_err(|_| io::Error::last_os_error())
+}
+
 fn parts(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter_map(|c| match c {

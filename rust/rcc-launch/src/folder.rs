@@ -4,6 +4,7 @@
 use crate::added::{Access, Added};
 use crate::home::disk_problem;
 use crate::machine::Machine;
+use crate::process;
 use crate::spec::{ContainerSpec, Places};
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, Problem};
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// A live session's folder; removed when dropped.
 pub struct Folder {
@@ -39,10 +41,11 @@ impl Folder {
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         let places = Places { folder };
         let lock = locked(&places.folder).map_err(failed)?;
-        if lock.is_none() {
+        let Some(mut lock) = lock else {
             return Err(failed(io::Error::other("its lock is held by another process")));
-        }
-        let this = Self { places, lock };
+        };
+        write!(lock, "{}", std::process::id()).map_err(failed)?;
+        let this = Self { places, lock: Some(lock) };
         // A session is seen by its project's record, so that is the last.
         let writable = added.iter().filter(|a| a.access == Access::Writable).map(|a| a.path.as_os_str().as_bytes());
         fs::write(this.places.folder.join("writable"), writable.collect::<Vec<_>>().join(&0)).map_err(failed)?;
@@ -72,6 +75,23 @@ impl Drop for Folder {
 pub fn write_new(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text)
+}
+
+/// How long the kernel may take to close the files of a launcher that was killed.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// The lock of a session whose launcher is dead. One that was killed a moment ago is waited for: otherwise what it left would
+/// stay until the start after the next.
+fn of_the_dead(folder: &Path) -> io::Result<Option<Flock<File>>> {
+    let end = Instant::now() + CLOSING;
+    loop {
+        let lock = locked(folder)?;
+        let holder = || fs::read_to_string(folder.join("lock")).ok()?.parse().ok();
+        if lock.is_some() || !holder().is_some_and(process::is_ending) || Instant::now() > end {
+            return Ok(lock);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn locked(folder: &Path) -> io::Result<Option<Flock<File>>> {
@@ -128,7 +148,7 @@ fn look(all: &Path) -> Others {
     let path = |bytes: &[u8]| PathBuf::from(std::ffi::OsString::from_vec(bytes.to_owned()));
     let mut others = Others { live: Vec::new(), writable: Vec::new(), dead: Vec::new() };
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
-        if let Ok(Some(_)) = locked(&entry.path()) {
+        if let Ok(Some(_)) = of_the_dead(&entry.path()) {
             others.dead.push(entry.file_name().to_string_lossy().into_owned());
             continue;
         }
@@ -161,7 +181,7 @@ pub fn running(machine: &Machine) -> Vec<Running> {
     for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
         let places = Places { folder: entry.path() };
         let id = entry.file_name().to_string_lossy().into_owned();
-        if let (Ok(None), Ok(project)) = (locked(&places.folder), fs::read(places.folder.join("project"))) {
+        if let (Ok(None), Ok(project)) = (of_the_dead(&places.folder), fs::read(places.folder.join("project"))) {
             found.push(Running { id, project: PathBuf::from(std::ffi::OsString::from_vec(project)), places });
         }
     }

@@ -150,8 +150,8 @@ fn call() -> nix::Result<OwnedFd> {
 /// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
 pub(crate) fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
     let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
-    let user = nix::unistd::User::from_name(GATEWAY_USER).ok().flatten();
-    if peer == 0 || user.is_some_and(|u| u.uid.as_raw() == peer) {
+    let user = rcc_preflight::probe::account(GATEWAY_USER).ok().flatten();
+    if peer == 0 || user.is_some_and(|u| u.uid == peer) {
         return Ok(());
     }
     Err(Problem::new(

@@ -51,6 +51,13 @@ pub fn run(arguments: &[OsString]) -> u8 {
     };
     let subcommand = subcommand(arguments);
     let name = subcommand.map(|at| arguments[at].to_string_lossy().into_owned()).unwrap_or_default();
+    if name == "gc" && others_are_closed(&git, &arguments[..subcommand.unwrap_or(0)]) {
+        eprintln!(
+            "rcc: git gc would write this repository's other worktrees, which are read-only in this session; outside of it: {}",
+            shown(arguments)
+        );
+        return 1;
+    }
     if WRITERS.contains(&name.as_str()) && std::env::var_os(TRACE_VARIABLE).is_none() {
         let after = &arguments[subcommand.map_or(0, |at| at + 1)..];
         if name == "submodule" && makes_repository(&git, &arguments[..subcommand.unwrap_or(0)], after) {
@@ -64,6 +71,16 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let error = Command::new(&git).args(arguments).arg0(NAME).exec();
     eprintln!("rcc: {}: {error}", git.display());
     126
+}
+
+/// Whether the repository has worktrees that can't be written.
+fn others_are_closed(git: &Path, before: &[OsString]) -> bool {
+    let asked = Command::new(git).args(before).args(["rev-parse", "--git-common-dir"]).stderr(Stdio::null()).output();
+    let Some(common) = asked.ok().and_then(|output| String::from_utf8(output.stdout).ok()) else { return false };
+    let worktrees = fs::read_dir(Path::new(common.trim_end_matches('\n')).join("worktrees")).into_iter().flatten();
+    let closed =
+        |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) == Err(nix::errno::Errno::EROFS);
+    worktrees.flatten().any(|entry| closed(&entry.path()))
 }
 
 /// The first git in PATH that is not this program.

@@ -25,7 +25,8 @@ const LIMIT: usize = 64 << 10;
 const KEYS: &str = r"^(user\.(name|email)|init\.defaultbranch|filter\.lfs\.process)$";
 
 /// What there is for every session. `push` without an upstream goes to the branch of the same name, and no branch begins
-/// to track another unasked: both would write `.git/config`. Commits are not signed, since no key is there.
+/// to track another unasked: both would write `.git/config`. Commits are not signed, since no key is there. Worktrees that
+/// are not there inside are not gone, and tidying up, for which git would write theirs, is left to git outside.
 const USUAL: &str = "\
 [push]
 \tdefault = current
@@ -35,6 +36,9 @@ const USUAL: &str = "\
 \tgpgSign = false
 [tag]
 \tgpgSign = false
+[gc]
+\tauto = 0
+\tworktreePruneExpire = never
 ";
 
 /// git-lfs as `git lfs install` sets it up, for those who have it outside; in no words but these.

@@ -4,6 +4,7 @@
 use crate::beneath;
 use crate::git_index::{self, Index};
 use crate::project::Project;
+use crate::worktree::Worktree;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -17,10 +18,45 @@ const FILE_LIMIT: u64 = 4096;
 /// What git acts on in a repository's folder (gitrepository-layout(5)).
 pub const ACTED_ON: &[&str] = &["config", "config.worktree", "hooks", "info", "commondir"];
 
-/// A repository within the project; both places are relative to the project.
+/// The folders that git's own files lie in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The project.
+    Project,
+    /// The repository of the linked worktree that the project is.
+    Common,
+}
+
+/// A place in one of them, relative to it.
+pub type Place = (Side, PathBuf);
+
+/// The project, and its repository where that lies elsewhere.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The project.
+    pub project: &'a Project,
+    /// Set if it is a linked worktree.
+    pub worktree: Option<&'a Worktree>,
+}
+
+impl<'a> Ground<'a> {
+    fn folder(&self, side: Side) -> &'a Project {
+        match (side, self.worktree) {
+            (Side::Common, Some(worktree)) => &worktree.common,
+            _ => self.project,
+        }
+    }
+
+    fn absolute(&self, (side, path): &Place) -> PathBuf {
+        self.folder(*side).path.join(path)
+    }
+}
+
+/// A repository of the ground.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Repository {
-    git: PathBuf,
+    git: Place,
+    /// Relative to the project.
     tree: PathBuf,
     /// Bytes of an object's name.
     hash: usize,
@@ -34,6 +70,8 @@ pub struct Links {
     known: BTreeSet<PathBuf>,
     /// Indexes that the person let pass though they can't be read.
     accepted: BTreeSet<PathBuf>,
+    /// The main worktree's index, which an agent in a linked one can write, and the gitlinks that it had.
+    main: Option<(Repository, BTreeSet<PathBuf>)>,
 }
 
 /// What a look at the indexes found.
@@ -43,42 +81,65 @@ pub enum Found {
     Names(Vec<PathBuf>),
     /// A repository that git would go into, and that is not covered.
     Repository(PathBuf),
-    /// An index that can't be read, or names a place outside.
-    Index(PathBuf, String),
+    /// An index that can't be read, or names what it must not.
+    Index {
+        /// Its place outside.
+        index: PathBuf,
+        /// That of its repository's files.
+        tree: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl Links {
     /// Looks at the project's index and those of the repositories below it. Gives what must be covered, as far as it is
     /// there, and watched as far as it is not.
-    pub fn prepare(project: &Project) -> Result<(Self, Vec<PathBuf>), (PathBuf, io::Error)> {
+    pub fn prepare(ground: Ground<'_>) -> Result<(Self, Vec<Place>), (PathBuf, io::Error)> {
         let (mut links, mut paths) = (Self::default(), Vec::new());
-        let mut next = vec![(PathBuf::from(".git"), PathBuf::new())];
+        let first = match ground.worktree {
+            None => (Side::Project, PathBuf::from(".git")),
+            Some(worktree) => (Side::Common, worktree.own.clone()),
+        };
+        if ground.worktree.is_some() {
+            let config = (Side::Common, PathBuf::from("config"));
+            let hash = hash_length(ground, &config).map_err(|e| (ground.absolute(&config), e))?;
+            let main = Repository { git: (Side::Common, PathBuf::new()), tree: PathBuf::new(), hash };
+            let known = main.links(ground).map_err(|e| (main.index(ground), e))?;
+            links.main = Some((main, known.into_iter().collect()));
+        }
+        let mut next = vec![(first, PathBuf::new())];
         while let Some((git, tree)) = next.pop() {
             if links.repositories.len() == REPOSITORY_LIMIT {
                 let what = format!("more than {REPOSITORY_LIMIT} repositories, each in another");
-                return Err((git, io::Error::other(what)));
+                return Err((ground.absolute(&git), io::Error::other(what)));
             }
-            let hash = hash_length(project, &git).map_err(|e| (git.join("config"), e))?;
+            // A linked worktree has no configuration of its own but for what is said beside the common one.
+            let config = match ground.worktree {
+                Some(worktree) if git.1 == worktree.own => (git.0, PathBuf::from("config")),
+                _ => (git.0, git.1.join("config")),
+            };
+            let hash = hash_length(ground, &config).map_err(|e| (ground.absolute(&config), e))?;
             let repository = Repository { git, tree, hash };
-            let index = repository.git.join("index");
-            for place in repository.links(project).map_err(|e| (index, e))? {
+            for place in repository.links(ground).map_err(|e| (repository.index(ground), e))? {
                 if !links.known.insert(place.clone()) {
                     continue;
                 }
                 let dot_git = place.join(".git");
-                let is_folder = beneath::open(&project.folder, &dot_git, libc::O_PATH | libc::O_DIRECTORY).is_ok();
+                let folder = &ground.project.folder;
+                let is_folder = beneath::open(folder, &dot_git, libc::O_PATH | libc::O_DIRECTORY).is_ok();
                 // A folder, a file that says where it is, or nothing, which is watched. What is neither is refused.
                 let git = if is_folder {
-                    Some(dot_git.clone())
+                    Some((Side::Project, dot_git.clone()))
                 } else {
-                    led_to(project, &place).map_err(|e| (dot_git.clone(), e))?
+                    led_to(ground, &place).map_err(|e| (ground.project.path.join(&dot_git), e))?
                 };
                 if !is_folder {
-                    paths.push(dot_git);
+                    paths.push((Side::Project, dot_git));
                 }
-                if let Some(git) = git {
-                    paths.extend(ACTED_ON.iter().map(|name| git.join(name)));
-                    next.push((git, place));
+                if let Some((side, git)) = git {
+                    paths.extend(ACTED_ON.iter().map(|name| (side, git.join(name))));
+                    next.push(((side, git), place));
                 }
             }
             links.repositories.push(repository);
@@ -87,14 +148,18 @@ impl Links {
     }
 
     /// Looks again.
-    pub fn look(&mut self, project: &Project) -> Found {
+    pub fn look(&mut self, ground: Ground<'_>) -> Found {
+        let project = ground.project;
         let mut names = Vec::new();
         for repository in &self.repositories {
-            let index = repository.git.join("index");
-            let places = match repository.links(project) {
+            let index = repository.index(ground);
+            let places = match repository.links(ground) {
                 Ok(places) => places,
                 Err(_) if self.accepted.contains(&index) => continue,
-                Err(e) => return Found::Index(index, e.to_string()),
+                Err(e) => {
+                    let tree = project.path.join(&repository.tree);
+                    return Found::Index { index, tree, what: e.to_string() };
+                }
             };
             for place in places {
                 if self.known.contains(&place) {
@@ -111,10 +176,31 @@ impl Links {
                 }
             }
         }
-        Found::Names(names)
+        self.look_at_main(ground).unwrap_or(Found::Names(names))
     }
 
-    /// The person has seen a repository, or an index.
+    /// The main worktree may lie around the project, or hold another repository: git there would go into what the agent
+    /// put into its index.
+    fn look_at_main(&mut self, ground: Ground<'_>) -> Option<Found> {
+        let (main, known) = self.main.as_mut()?;
+        let index = main.index(ground);
+        if self.accepted.contains(&index) {
+            return None;
+        }
+        let what = match main.links(ground) {
+            Ok(places) => {
+                let new = places.into_iter().find(|place| !known.contains(place))?;
+                // Once said, it is known: the person lets it be, or the session ends.
+                known.insert(new.clone());
+                format!("it names a submodule since the session began: {}", new.display())
+            }
+            Err(e) => e.to_string(),
+        };
+        let tree = index.parent().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        Some(Found::Index { index, tree, what })
+    }
+
+    /// The person has seen a repository (relative to the project), or an index (by its place outside).
     pub fn accept(&mut self, path: &Path) {
         self.accepted.insert(path.to_owned());
         if let Some(place) = path.parent() {
@@ -122,18 +208,24 @@ impl Links {
         }
     }
 
-    /// Folders in which an index is written.
-    pub fn folders(&self) -> impl Iterator<Item = &Path> {
-        self.repositories.iter().map(|repository| repository.git.as_path())
+    /// Folders of a side in which an index is written.
+    pub fn folders(&self, side: Side) -> impl Iterator<Item = &Path> {
+        let main = self.main.iter().map(|(repository, _)| repository);
+        self.repositories.iter().chain(main).filter(move |r| r.git.0 == side).map(|r| r.git.1.as_path())
     }
 }
 
 impl Repository {
+    /// The index's place outside.
+    fn index(&self, ground: Ground<'_>) -> PathBuf {
+        ground.absolute(&self.git).join("index")
+    }
+
     /// Places of the gitlinks, relative to the project.
-    fn links(&self, project: &Project) -> io::Result<Vec<PathBuf>> {
-        let index = self.read(project, Path::new("index"))?;
+    fn links(&self, ground: Ground<'_>) -> io::Result<Vec<PathBuf>> {
+        let index = self.read(ground, Path::new("index"))?;
         let shared =
-            index.shared.map(|name| self.read(project, Path::new(&format!("sharedindex.{name}")))).transpose()?;
+            index.shared.map(|name| self.read(ground, Path::new(&format!("sharedindex.{name}")))).transpose()?;
         let links = index.links.into_iter().chain(shared.unwrap_or_default().links);
         links
             .map(|link| {
@@ -146,8 +238,9 @@ impl Repository {
             .collect()
     }
 
-    fn read(&self, project: &Project, name: &Path) -> io::Result<Index> {
-        let text = match beneath::read(&project.folder, &self.git.join(name), INDEX_LIMIT) {
+    fn read(&self, ground: Ground<'_>, name: &Path) -> io::Result<Index> {
+        let (side, git) = &self.git;
+        let text = match beneath::read(&ground.folder(*side).folder, &git.join(name), INDEX_LIMIT) {
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(Index::default()),
             other => other?,
         };
@@ -158,8 +251,8 @@ impl Repository {
 
 /// With `extensions.objectFormat = sha256` names are longer. The configuration is covered, so this stays. An index can be
 /// made that says one thing with short names and another with long ones, so this has to be as plain as git writes it.
-fn hash_length(project: &Project, git: &Path) -> io::Result<usize> {
-    let text = beneath::read(&project.folder, &git.join("config"), 4 << 20).unwrap_or_default();
+fn hash_length(ground: Ground<'_>, (side, config): &Place) -> io::Result<usize> {
+    let text = beneath::read(&ground.folder(*side).folder, config, 4 << 20).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).to_lowercase();
     let mut length = 20;
     for line in text.lines().filter(|line| line.contains("objectformat")) {
@@ -172,19 +265,24 @@ fn hash_length(project: &Project, git: &Path) -> io::Result<usize> {
     Ok(length)
 }
 
-/// Where a `.git` that is a file leads to: into the project, or it is an error. None if there is none.
-fn led_to(project: &Project, place: &Path) -> io::Result<Option<PathBuf>> {
+/// Where a `.git` that is a file leads to: into the project or its repository, or it is an error. None if there is none.
+fn led_to(ground: Ground<'_>, place: &Path) -> io::Result<Option<Place>> {
+    let project = ground.project;
     let text = match beneath::read(&project.folder, &place.join(".git"), FILE_LIMIT) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(None),
         other => other?,
     };
     let within = || {
         let named = String::from_utf8(text).ok()?.strip_prefix("gitdir:")?.trim().to_owned();
-        let named = Path::new(&named);
-        let from =
-            if named.is_absolute() { named.strip_prefix(&project.path).ok()?.to_owned() } else { place.join(named) };
-        let git = crate::protect::normal(&from)?;
-        beneath::open(&project.folder, &git, libc::O_PATH | libc::O_DIRECTORY).ok().map(|_| git)
+        let from = project.path.join(place).join(named);
+        let from = Path::new("/").join(crate::protect::normal(from.strip_prefix("/").ok()?)?);
+        // A repository may lie below the project as well: what is within it is its own.
+        let common = ground.worktree.and_then(|w| from.strip_prefix(&w.common.path).ok());
+        let git = match common {
+            Some(git) => (Side::Common, git.to_owned()),
+            None => (Side::Project, from.strip_prefix(&project.path).ok()?.to_owned()),
+        };
+        beneath::open(&ground.folder(git.0).folder, &git.1, libc::O_PATH | libc::O_DIRECTORY).ok().map(|_| git)
     };
     within().map(Some).ok_or_else(|| io::Error::other("it leads to no folder of the project's"))
 }
@@ -197,6 +295,10 @@ mod tests {
 
     fn project(dir: &Path) -> Project {
         Project { path: dir.to_owned(), device: 0, inode: 0, folder: fs::File::open(dir).unwrap().into() }
+    }
+
+    fn alone(project: &Project) -> Ground<'_> {
+        Ground { project, worktree: None }
     }
 
     fn shell(dir: &Path, script: &str) {
@@ -222,35 +324,37 @@ mod tests {
     #[test]
     fn what_git_goes_into_is_covered_or_watched() {
         let dir = with_submodules();
-        let (mut links, paths) = Links::prepare(&project(dir.path())).unwrap();
+        let (mut links, paths) = Links::prepare(alone(&project(dir.path()))).unwrap();
         for path in ["own/.git/config", "own/.git/hooks", "lib/.git", ".git/modules/lib/config", "absent/.git"] {
-            assert!(paths.contains(&path.into()), "{path}: {paths:?}");
+            assert!(paths.contains(&(Side::Project, path.into())), "{path}: {paths:?}");
         }
-        assert_eq!(links.look(&project(dir.path())), Found::Names(Vec::new()));
+        assert_eq!(links.look(alone(&project(dir.path()))), Found::Names(Vec::new()));
     }
 
     #[test]
     fn a_gitlink_that_appears_is_found() {
         let dir = with_submodules();
         let project = project(dir.path());
-        let (mut links, _) = Links::prepare(&project).unwrap();
+        let (mut links, _) = Links::prepare(alone(&project)).unwrap();
         shell(dir.path(), "git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,later");
-        assert_eq!(links.look(&project), Found::Names(vec!["later/.git".into()]));
+        assert_eq!(links.look(alone(&project)), Found::Names(vec!["later/.git".into()]));
         shell(
             dir.path(),
             "git init -q new; git -C new commit -q --allow-empty -m 1; git update-index --split-index; git add new 2>/dev/null",
         );
-        assert_eq!(links.look(&project), Found::Repository("new/.git".into()));
+        assert_eq!(links.look(alone(&project)), Found::Repository("new/.git".into()));
         links.accept(Path::new("new/.git"));
-        assert_eq!(links.look(&project), Found::Names(Vec::new()));
+        assert_eq!(links.look(alone(&project)), Found::Names(Vec::new()));
         // In a submodule's own index, too.
         shell(
             dir.path(),
             "cd own; git init -q deep; git -C deep commit -q --allow-empty -m 1; git add deep 2>/dev/null",
         );
-        assert_eq!(links.look(&project), Found::Repository("own/deep/.git".into()));
+        assert_eq!(links.look(alone(&project)), Found::Repository("own/deep/.git".into()));
         fs::write(dir.path().join(".git/index"), "DIRC").unwrap();
-        assert!(matches!(links.look(&project), Found::Index(path, _) if path == Path::new(".git/index")));
+        assert!(
+            matches!(links.look(alone(&project)), Found::Index { index, .. } if index == dir.path().join(".git/index"))
+        );
     }
 
     #[test]
@@ -261,8 +365,8 @@ mod tests {
         let at = index.windows(4).position(|w| w == b"own\0").unwrap();
         index[at..at + 3].copy_from_slice(b"../");
         fs::write(&path, &index).unwrap();
-        let (place, error) = Links::prepare(&project(dir.path())).unwrap_err();
-        assert_eq!(place, Path::new(".git/index"));
+        let (place, error) = Links::prepare(alone(&project(dir.path()))).unwrap_err();
+        assert_eq!(place, path);
         assert!(error.to_string().contains("../"), "{error}");
     }
 }

@@ -22,6 +22,19 @@ pub struct Inside {
     /// Folders, each for one project.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub folders: Vec<Folder>,
+    /// Linked worktrees whose repository comes along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worktrees: Vec<Pair>,
+}
+
+/// A linked worktree and its repository, as the person approved them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The worktree's real path.
+    pub project: PathBuf,
+    /// The real path of what is common to its repository's worktrees.
+    pub repository: PathBuf,
 }
 
 /// A folder that goes along with a project.
@@ -112,7 +125,7 @@ mod tests {
         })
         .unwrap();
         let inside = read(&person).unwrap();
-        assert_eq!(inside, Inside { toolchains: vec!["rustup".into()], folders: vec![folder] });
+        assert_eq!(inside, Inside { toolchains: vec!["rustup".into()], folders: vec![folder], worktrees: vec![] });
         let about = fs::metadata(place(&person)).unwrap();
         assert_eq!(about.mode() & 0o777, 0o600);
     }

@@ -26,6 +26,22 @@ pub fn signal(pidfd: &OwnedFd, number: i32) {
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, std::ptr::null::<u8>(), 0) };
 }
 
+/// Whether a process was killed and has not closed its files yet: nothing of it runs again, but its locks are held until the
+/// kernel has closed what was opened before them (inotify's watches take it some 20 ms).
+#[must_use]
+pub fn is_ending(pid: i32) -> bool {
+    // linux/sched.h; field 9 of proc_pid_stat(5), of which 3 is the first after the name.
+    const PF_EXITING: u64 = 4;
+    let field = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let stat = field("stat");
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    // A process that was killed, and did not get to it yet (proc_pid_status(5), a bit a signal from the first on).
+    let status = field("status");
+    let pending = status.lines().filter_map(|l| l.strip_prefix("SigPnd:").or_else(|| l.strip_prefix("ShdPnd:")));
+    let killed = pending.filter_map(|set| u64::from_str_radix(set.trim(), 16).ok()).any(|set| set >> 8 & 1 == 1);
+    killed || flags.is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
 /// No other process of the same user may read this one's memory, and no core dump is written (prctl(2),
 /// `PR_SET_DUMPABLE`): it holds a key.
 pub fn close_to_others() -> io::Result<()> {

@@ -208,39 +208,21 @@ fn is_submodule(folder: &Path) -> bool {
     let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(folder);
     let Some(named) = opened.ok().and_then(led_to) else { return false };
     fs::canonicalize(folder.join(named)).is_ok_and(|repository| {
-        folder.ancestors().skip(1).any(|above| repository.starts_with(above.join(".git/modules")))
+        folder.ancestors().skip(1).any(|above| {
+            // In a linked worktree it lies in that one's own folder of the repository.
+            let opened = fs::File::open(above).ok();
+            let linked = opened.and_then(led_to).and_then(|named| fs::canonicalize(above.join(named)).ok());
+            let own = linked.unwrap_or_else(|| above.join(".git"));
+            repository.starts_with(own.join("modules"))
+        })
     })
 }
 
 /// What a `.git` that is a file says: where the repository is.
-fn led_to(folder: impl AsFd) -> Option<PathBuf> {
+pub(crate) fn led_to(folder: impl AsFd) -> Option<PathBuf> {
     let text = beneath::read(folder, Path::new(".git"), 4096).ok()?;
     let text = String::from_utf8(text).ok()?;
     Some(text.strip_prefix("gitdir:")?.trim().into())
-}
-
-/// A linked worktree's repository lies elsewhere and does not come along, so git does not work in the session. Said, not
-/// followed: the file is one that an agent can have written.
-#[must_use]
-pub fn worktree(project: &Project) -> Option<Problem> {
-    let named = led_to(&project.folder)?;
-    let place = project.path.join(".git").display().to_string();
-    let repository = project.path.join(&named);
-    let shown = named.display();
-    let (what, remedy) = if fs::symlink_metadata(&repository).is_ok() {
-        (
-            format!("it leads to the repository {shown}, which does not come along: git does not work in this session"),
-            "work in a clone or in the repository itself: git clone REPOSITORY FOLDER",
-        )
-    } else {
-        (
-            format!(
-                "it leads to the repository {shown}, which is not there: git does not work here, inside or outside"
-            ),
-            "if the repository was moved, in its new place: git worktree repair WORKTREE",
-        )
-    };
-    Some(Problem::new(Code::PROJECT_UNTRUSTED_LINK, place, what, remedy))
 }
 
 fn missing(path: &Path, what: &str) -> Problem {
@@ -281,6 +263,11 @@ fn outside_of_sessions(path: &Path, machine: &Machine) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether a path may be a project's, by its name alone.
+pub(crate) fn shared_or_sensitive(path: &Path, person: &Person) -> Result<(), Problem> {
+    place(path, person)
+}
+
 fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     let refuse = |what: String| {
         Err(Problem::new(
@@ -299,8 +286,8 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     if let Some(system) = SYSTEM.iter().find(|p| path.starts_with(p)) {
         return refuse(format!("it lies in {system}, which belongs to the system"));
     }
-    for name in SENSITIVE {
-        let named = person.home.join(name);
+    for name in sensitive(person) {
+        let named = person.home.join(&name);
         // A link counts where it is and where it leads.
         for place in [Some(named.clone()), fs::canonicalize(&named).ok()].into_iter().flatten() {
             if path.starts_with(&place) {
@@ -314,9 +301,16 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Names below the home folder. `go install golang.org/dl/…` puts each version of Go into a folder of its own.
+fn sensitive(person: &Person) -> Vec<String> {
+    let versions = fs::read_dir(person.home.join("sdk")).into_iter().flatten().flatten();
+    let versions = versions.filter_map(|entry| entry.file_name().into_string().ok()).filter(|n| n.starts_with("go"));
+    SENSITIVE.iter().map(|name| (*name).to_owned()).chain(versions.map(|name| format!("sdk/{name}"))).collect()
+}
+
 /// The same folders under another name, as a bind mount gives: what counts is which folder it is.
 fn other_names(path: &Path, identity: (u64, u64), person: &Person) -> Result<(), Problem> {
-    let sensitive = SENSITIVE.iter().map(|name| person.home.join(name));
+    let sensitive = sensitive(person).into_iter().map(|name| person.home.join(name));
     let shared = SHARED.iter().chain(SYSTEM).map(PathBuf::from);
     let places: Vec<PathBuf> = sensitive.chain(shared).chain([person.home.clone()]).collect();
     let refuse = |place: &Path| {

@@ -2,9 +2,10 @@
 //! that neither a write nor a swapped link changes them; and the names among them that are absent, which are watched.
 
 use crate::beneath;
-use crate::gitlinks::Links;
+use crate::gitlinks::{Ground, Links, Side};
 use crate::project::Project;
-use rcc_proto::Protected;
+use crate::worktree::{self, Worktree};
+use rcc_proto::{Cover, Protected};
 use rcc_report::{Code, Problem, quoted};
 use std::ffi::OsStr;
 use std::fs;
@@ -35,62 +36,143 @@ pub struct Protection {
     /// What was covered, by device and inode. When a program outside replaces such a file by a rename, as git does, the
     /// kernel takes the cover away with it (`mount_namespaces(7)`, "rename or unlink of a mount point").
     pub present: Vec<(PathBuf, Identity)>,
-    /// The repositories that git goes into.
-    pub links: Links,
 }
 
 /// Device and inode.
 pub type Identity = (u64, u64);
 
-/// Takes the copies. `read_only` are the policy's paths, relative to the project.
-pub fn prepare(project: &Project, read_only: &[String], copies: &Path) -> Result<Protection, Problem> {
+/// Takes the copies: of the project, and of its repository where that lies elsewhere. `read_only` are the policy's paths,
+/// relative to the project. With the repositories that git goes into.
+pub fn prepare(
+    project: &Project,
+    worktree: Option<&Worktree>,
+    read_only: &[String],
+    copies: &Path,
+) -> Result<(Protection, Option<Protection>, Links), Problem> {
     let wrong = |path: &Path| {
-        let path = path.to_owned();
-        move |e: io::Error| refusal(project, &path, &e)
+        let path = project.path.join(path);
+        move |e: io::Error| refusal(&path, &e)
     };
     let git = Path::new(".git");
-    let mut paths: Vec<PathBuf> = read_only.iter().map(PathBuf::from).collect();
+    let mut of_project = Wanted { paths: read_only.iter().map(PathBuf::from).collect(), closed: Vec::new() };
     // With these three a folder is a repository by itself, and its configuration is taken (gitrepository-layout(5)).
-    paths.push("HEAD".into());
+    of_project.paths.push("HEAD".into());
     let mut links = Links::default();
+    let mut more = Vec::new();
     if is_folder(&project.folder, git).map_err(wrong(git))? {
-        no_links(&project.folder, git).map_err(wrong(git))?;
-        // A `commondir` file would make git read another folder's configuration.
-        paths.push(git.join("commondir"));
-        paths.extend(named_by_config(&project.folder, &project.path).map_err(wrong(&git.join("config")))?);
-        paths.extend(worktrees(&project.folder).map_err(wrong(&git.join("worktrees")))?);
-        modules(&project.folder, &git.join("modules"), DEPTH, &mut paths).map_err(wrong(&git.join("modules")))?;
-        let (found, more) = Links::prepare(project).map_err(|(path, e)| refusal(project, &path, &e))?;
-        links = found;
-        paths.extend(more);
+        of_project.repository(project, git, &project.path, "*")?;
+        of_project.paths.extend(named_by_config(project, &git.join("config"), project).map_err(wrong(git))?);
+        (links, more) = Links::prepare(Ground { project, worktree: None }).map_err(|(path, e)| refusal(&path, &e))?;
     } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.
-        paths.push(git.into());
+        of_project.paths.push(git.into());
     }
-    paths.sort();
-    paths.dedup();
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(copies);
-    made.map_err(|e| crate::home::disk_problem(copies, &e))?;
-    let mut protection = Protection { links, ..Protection::default() };
+    let mut of_common = None;
+    if let Some(worktree) = worktree {
+        let common = &worktree.common;
+        let named = read_only.iter().filter_map(|path| Path::new(path).strip_prefix(git).ok().map(Path::to_owned));
+        let acted_on = crate::gitlinks::ACTED_ON.iter().map(PathBuf::from);
+        let mut wanted = Wanted { paths: named.chain(acted_on).collect(), closed: Vec::new() };
+        let own = worktree.own.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        wanted.repository(common, Path::new(""), &project.path, own)?;
+        let config = Path::new("config");
+        let unread = |e: io::Error| refusal(&common.path.join(config), &e);
+        of_project.paths.extend(named_by_config(common, config, project).map_err(unread)?);
+        wanted.paths.extend(named_by_config(common, config, common).map_err(unread)?);
+        (links, more) =
+            Links::prepare(Ground { project, worktree: Some(worktree) }).map_err(|(path, e)| refusal(&path, &e))?;
+        of_common = Some(wanted);
+    }
+    for (side, path) in more {
+        match (side, &mut of_common) {
+            (Side::Common, Some(common)) => common.paths.push(path),
+            _ => of_project.paths.push(path),
+        }
+    }
     let mut room = COPIES_LIMIT;
-    for path in paths {
-        // Each folder above is bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
-        for folder in above(&path) {
-            let known = protection.covered.iter().any(|c| c.path == folder);
-            if !known && is_folder(&project.folder, folder).map_err(wrong(folder))? {
-                protection.covered.push(Protected { path: folder.to_owned(), copy: None });
+    let protection = of_project.cover(project, copies, &mut room)?;
+    let common = of_common.zip(worktree).map(|(w, tree)| w.cover(&tree.common, &copies.join("common"), &mut room));
+    Ok((protection, common.transpose()?, links))
+}
+
+/// What is to be covered in a folder, if it is there.
+struct Wanted {
+    paths: Vec<PathBuf>,
+    /// Folders that become read-only as they are.
+    closed: Vec<PathBuf>,
+}
+
+impl Wanted {
+    /// What git acts on in a repository's folder `git` below `folder`. Its submodules' repositories are closed in a linked
+    /// worktree (`own`), which has others; of other worktrees only those within the project are written.
+    fn repository(&mut self, folder: &Project, git: &Path, project: &Path, own: &str) -> Result<(), Problem> {
+        let wrong = |path: PathBuf| {
+            let path = folder.path.join(path);
+            move |e: io::Error| refusal(&path, &e)
+        };
+        let start = if git.as_os_str().is_empty() { Path::new(".") } else { git };
+        no_links(&folder.folder, start).map_err(wrong(git.to_owned()))?;
+        // A `commondir` file would make git read another folder's configuration.
+        self.paths.push(git.join("commondir"));
+        let (all, modules_place) = (git.join("worktrees"), git.join("modules"));
+        for name in names(&folder.folder, &all).map_err(wrong(all.clone()))? {
+            let place = all.join(&name);
+            if name == Path::new(own) || worktree::lies_in(folder, &place, project) {
+                self.paths.extend(["config.worktree", "commondir", "gitdir"].map(|file| place.join(file)));
+                modules(&folder.folder, &place.join("modules"), DEPTH, &mut self.paths)
+                    .map_err(wrong(place.join("modules")))?;
+            } else if is_folder(&folder.folder, &place).map_err(wrong(place.clone()))? {
+                // `git gc` inside would take it for gone, and remove what it has not committed.
+                self.closed.push(place);
             }
         }
-        match take(&project.folder, &path, &copies.join(protection.covered.len().to_string()), &mut room) {
-            Ok((copy, identity)) => {
-                protection.covered.push(Protected { path: path.clone(), copy: Some(copy) });
-                protection.present.push((path, identity));
+        if git.as_os_str().is_empty() {
+            if is_folder(&folder.folder, &modules_place).map_err(wrong(modules_place.clone()))? {
+                self.closed.push(modules_place);
             }
-            Err(e) if is_absent(&e) => protection.absent.push(path),
-            Err(e) => return Err(refusal(project, &path, &e)),
+            return Ok(());
         }
+        modules(&folder.folder, &modules_place, DEPTH, &mut self.paths).map_err(wrong(modules_place))
     }
-    Ok(protection)
+
+    /// Takes the copies.
+    fn cover(mut self, folder: &Project, copies: &Path, room: &mut u64) -> Result<Protection, Problem> {
+        self.paths.sort();
+        self.paths.dedup();
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(copies);
+        made.map_err(|e| crate::home::disk_problem(copies, &e))?;
+        let mut protection = Protection::default();
+        let protected = |path: &Path, cover| Protected { under: folder.path.clone(), path: path.to_owned(), cover };
+        let pin = |path: &Path, protection: &mut Protection| -> Result<(), Problem> {
+            // Each folder above is bound on itself: otherwise `mv .git .g; mkdir .git` undoes all that is covered in it.
+            for above in above(path) {
+                let known = protection.covered.iter().any(|c| c.path == above);
+                let is_folder =
+                    |path| is_folder(&folder.folder, path).map_err(|e| refusal(&folder.path.join(path), &e));
+                if !known && is_folder(above)? {
+                    protection.covered.push(protected(above, Cover::Pin));
+                }
+            }
+            Ok(())
+        };
+        for path in self.closed {
+            pin(&path, &mut protection)?;
+            protection.covered.push(protected(&path, Cover::Close));
+        }
+        for path in self.paths {
+            pin(&path, &mut protection)?;
+            let copy = copies.join(protection.covered.len().to_string());
+            match take(&folder.folder, &path, &copy, room) {
+                Ok((copy, identity)) => {
+                    protection.covered.push(protected(&path, Cover::Copy(copy)));
+                    protection.present.push((path, identity));
+                }
+                Err(e) if is_absent(&e) => protection.absent.push(path),
+                Err(e) => return Err(refusal(&folder.path.join(&path), &e)),
+            }
+        }
+        Ok(protection)
+    }
 }
 
 /// Of a folder that comes along writable, the names that programs outside act on. One that has any of them is refused:
@@ -133,8 +215,7 @@ fn is_folder(project: &OwnedFd, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn refusal(project: &Project, path: &Path, error: &io::Error) -> Problem {
-    let place = project.path.join(path);
+fn refusal(place: &Path, error: &io::Error) -> Problem {
     let what = match error.raw_os_error() {
         Some(libc::ELOOP) => "it is a link, or lies behind one; a protected file must be a plain one".to_owned(),
         _ => error.to_string(),
@@ -233,10 +314,11 @@ const ACTED_ON: &[&str] = &[
     "textconv",
 ];
 
-/// Files and folders of the project that its git configuration names to be run or read: the configuration is covered, so
+/// Files and folders `within` a folder that a git configuration names to be run or read: the configuration is covered, so
 /// what it leads to has to be as well. Relative names count from the project and from `.git`, as git has both.
-fn named_by_config(project: &OwnedFd, place: &Path) -> io::Result<Vec<PathBuf>> {
-    let bytes = match beneath::read(project, Path::new(".git/config"), FILE_LIMIT) {
+fn named_by_config(of: &Project, config: &Path, within: &Project) -> io::Result<Vec<PathBuf>> {
+    let (project, place) = (&within.folder, &within.path);
+    let bytes = match beneath::read(&of.folder, config, FILE_LIMIT) {
         Err(e) if is_absent(&e) => return Ok(Vec::new()),
         other => other?,
     };
@@ -274,13 +356,6 @@ pub fn normal(path: &Path) -> Option<PathBuf> {
         }
     }
     Some(normal)
-}
-
-/// Linked worktrees have a configuration of their own, and a file that says where the common one is.
-fn worktrees(project: &OwnedFd) -> io::Result<Vec<PathBuf>> {
-    let folder = Path::new(".git/worktrees");
-    let files = ["config.worktree", "commondir", "gitdir"];
-    Ok(names(project, folder)?.iter().flat_map(|name| files.map(|file| folder.join(name).join(file))).collect())
 }
 
 /// Repositories of submodules lie in `.git/modules`, nested by name; each has a configuration and hooks.
@@ -350,8 +425,8 @@ fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
 
 /// Whether git's folder has no link that leads somewhere, for the look at a session's end.
 #[must_use]
-pub fn links_in_git(project: &Project) -> Option<String> {
-    no_links(&project.folder, Path::new(".git")).err().map(|e| e.to_string())
+pub fn links_in_git(folder: &Project, git: &Path) -> Option<String> {
+    no_links(&folder.folder, git).err().map(|e| e.to_string())
 }
 
 /// The first covered place that is another file now.
@@ -382,6 +457,17 @@ mod tests {
         Project { path: dir.to_owned(), device: 0, inode: 0, folder: fs::File::open(dir).unwrap().into() }
     }
 
+    fn prepared(project: &Project, read_only: &[String], copies: &Path) -> Result<Protection, Problem> {
+        prepare(project, None, read_only, copies).map(|(protection, _, _)| protection)
+    }
+
+    fn copy(protected: &Protected) -> &Path {
+        match &protected.cover {
+            Cover::Copy(path) => path,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn list() -> Vec<String> {
         [".git/config", ".git/hooks", ".envrc"].map(str::to_owned).to_vec()
     }
@@ -397,14 +483,14 @@ mod tests {
         {
             fs::write(at(file), file).unwrap();
         }
-        let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
+        let protection = prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.covered.iter().map(|c| c.path.to_str().unwrap()).collect();
         let modules = [".git/modules", ".git/modules/lib", ".git/modules/lib/x", ".git/modules/lib/x/config"];
         assert_eq!(covered[..3], [".git", ".git/config", ".git/hooks"]);
         assert_eq!(covered[3..], modules);
-        assert!(protection.covered[0].copy.is_none());
+        assert!(protection.covered[0].cover == Cover::Pin);
         assert_eq!(
-            fs::read_to_string(protection.covered[2].copy.as_ref().unwrap().join("pre-commit")).unwrap(),
+            fs::read_to_string(copy(&protection.covered[2]).join("pre-commit")).unwrap(),
             "p/.git/hooks/pre-commit"
         );
         assert!(protection.absent.contains(&".envrc".into()) && protection.absent.contains(&".git/commondir".into()));
@@ -416,8 +502,8 @@ mod tests {
         let at = |p: &str| dir.path().join(p);
         fs::create_dir_all(at("p/.envrc")).unwrap();
         std::os::unix::fs::symlink("../../tools/check", at("p/.envrc/check")).unwrap();
-        let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
-        let copy = protection.covered[0].copy.as_ref().unwrap();
+        let protection = prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
+        let copy = copy(&protection.covered[0]);
         assert_eq!(fs::read_link(copy.join("check")).unwrap(), Path::new("../../tools/check"));
     }
 
@@ -427,7 +513,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("p/.git")).unwrap();
         fs::create_dir_all(dir.path().join("keys")).unwrap();
         std::os::unix::fs::symlink("../../keys", dir.path().join("p/.git/hooks")).unwrap();
-        let problem = prepare(&project(&dir.path().join("p")), &list(), &dir.path().join("copies")).unwrap_err();
+        let problem = prepared(&project(&dir.path().join("p")), &list(), &dir.path().join("copies")).unwrap_err();
         assert_eq!(problem.code, Code::SESSION_PROTECTED);
     }
 
@@ -436,7 +522,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |p: &str| dir.path().join(p);
         let refused = |name: &str| {
-            let problem = prepare(&project(&at("p")), &list(), &at(name)).unwrap_err();
+            let problem = prepared(&project(&at("p")), &list(), &at(name)).unwrap_err();
             assert_eq!(problem.code, Code::SESSION_PROTECTED, "{name}");
         };
         fs::create_dir_all(at("p/.git/modules/lib")).unwrap();
@@ -466,7 +552,7 @@ mod tests {
         }
         let config = "[core]\n\thooksPath = my-hooks\n\tfsmonitor = \"./tool --watch\"\n[include]\n\tpath = ../.gitconfig\n[branch \"main\"]\n\tmerge = main\n";
         fs::write(at("p/.git/config"), config).unwrap();
-        let protection = prepare(&project(&at("p")), &list(), &at("copies")).unwrap();
+        let protection = prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.present.iter().map(|(path, _)| path.to_str().unwrap()).collect();
         assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "tool"]);
     }
@@ -477,7 +563,7 @@ mod tests {
         fs::create_dir_all(dir.path().join("p/.git")).unwrap();
         fs::write(dir.path().join("p/.git/config"), "a").unwrap();
         let project = project(&dir.path().join("p"));
-        let protection = prepare(&project, &list(), &dir.path().join("copies")).unwrap();
+        let protection = prepared(&project, &list(), &dir.path().join("copies")).unwrap();
         assert_eq!(replaced(&project, &protection.present), None);
         fs::write(dir.path().join("p/.git/config.lock"), "b").unwrap();
         fs::rename(dir.path().join("p/.git/config.lock"), dir.path().join("p/.git/config")).unwrap();
@@ -488,7 +574,7 @@ mod tests {
     fn what_appears_is_seen_even_as_a_dangling_link() {
         let dir = tempfile::tempdir().unwrap();
         let project = project(dir.path());
-        let protection = prepare(&project, &list(), &dir.path().join("copies")).unwrap();
+        let protection = prepared(&project, &list(), &dir.path().join("copies")).unwrap();
         assert_eq!(appeared(&project, &protection.absent), None);
         std::os::unix::fs::symlink("/nowhere", dir.path().join(".envrc")).unwrap();
         assert_eq!(appeared(&project, &protection.absent), Some(&".envrc".into()));

@@ -6,16 +6,17 @@
 use crate::control::Control;
 use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
-use crate::gitlinks::{Found, Links};
+use crate::gitlinks::{Found, Ground, Links, Side};
 use crate::home::{self, FirstFile};
 use crate::leftovers::{self, Leftovers};
 use crate::machine::Machine;
-use crate::notice::Notice;
+use crate::notice::{Notice, Pace};
 use crate::project::{self, Project};
 use crate::protect::{self, Identity, Protection};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::{self, Terminal};
+use crate::worktree::Worktree;
 use crate::{freeze, own, packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -24,7 +25,9 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen, socket, sockopt,
 };
 use rcc_policy::{Resolved, Unenforceable};
-use rcc_proto::{Credential, FromHook, HookSpec, MountCheck, Open, Summary, ToHook, VERSION, WallLimits};
+use rcc_proto::{
+    Cover, Credential, FromHook, HookSpec, MountCheck, Open, Protected, Summary, ToHook, VERSION, WallLimits,
+};
 use rcc_report::{Code, EXIT_STOPPED, Problem, quoted};
 use std::ffi::OsString;
 use std::fs;
@@ -44,6 +47,8 @@ pub struct Launch<'a> {
     pub policy: &'a Resolved,
     /// The project, opened.
     pub project: Project,
+    /// Its repository, where it is a linked worktree and the person lets that come along; among the request's folders, too.
+    pub worktree: Option<Worktree>,
     /// Folders that come along writable, opened, each with names that must not appear in it. They are among the
     /// request's, too.
     pub writable: Vec<(Project, Vec<PathBuf>)>,
@@ -142,7 +147,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let protection = write_folder(&launch, &folder, &spec)?;
     mount_points(&launch, &spec, &home, &home_path)?;
     podman::hold_namespaces(launch.machine, &spec);
-    let hook_spec = hook_spec(&launch, &spec, &protection, gateway.opened.ranges.clone())?;
+    let covered = std::iter::once(&protection.0).chain(&protection.1).flat_map(|p| p.covered.clone()).collect();
+    let hook_spec = hook_spec(&launch, &spec, covered, gateway.opened.ranges.clone())?;
     let listener = listen_for_hook(&folder)?;
     let control = Control::listen(&folder, &launch.grants)?;
     let signals = Signals::block()?;
@@ -152,17 +158,32 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let mut seen: Vec<PathBuf> = seen_inside(&spec).cloned().collect();
     // A daemon's socket there keeps a session from starting, and is an intruder later.
     seen.extend(launch.writable.iter().map(|(folder, _)| folder.path.clone()));
+    seen.extend(launch.worktree.iter().map(|worktree| worktree.common.path.clone()));
     let beside = launch.writable.iter().map(|(_, absent)| absent.clone()).collect();
     let sockets = Some(Sockets { seen, known });
-    let mut watch =
-        Watch { absent: protection.absent, present: protection.present, links: protection.links, beside, sockets };
+    let (protection, common, links) = protection;
+    let common = common.map(|p| (p.absent, p.present)).unwrap_or_default();
+    let mut watch = Watch {
+        absent: protection.absent,
+        present: protection.present,
+        common,
+        links,
+        links_pace: Pace::default(),
+        beside,
+        sockets,
+    };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
     let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
     drop(live);
     drop(terminal);
     let outcome = outcome.map(|mut outcome| {
-        let covered = |path: &Path| hook_spec.protected.iter().any(|p| p.copy.is_some() && p.path == path);
-        outcome.problems.extend(left_behind(&launch.project, &leftovers::find(&launch.project, began, covered)));
+        for folder in std::iter::once(&launch.project).chain(launch.worktree.iter().map(|w| &w.common)) {
+            let covered = |path: &Path| {
+                let is = |p: &Protected| p.under == folder.path && p.path == path && matches!(p.cover, Cover::Copy(_));
+                hook_spec.protected.iter().any(is)
+            };
+            outcome.problems.extend(left_behind(folder, &leftovers::find(folder, began, covered)));
+        }
         outcome
     });
     // Podman that came to its own end has removed it, unless a signal to the whole job ended it as well.
@@ -204,7 +225,11 @@ fn io_problem(step: &str, error: &io::Error) -> Problem {
 }
 
 /// Fills the session's folder: the skeleton, the configurations, the program, the copies.
-fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> Result<Protection, Problem> {
+fn write_folder(
+    launch: &Launch<'_>,
+    folder: &Folder,
+    spec: &ContainerSpec,
+) -> Result<(Protection, Option<Protection>, Links), Problem> {
     let places = &folder.places;
     let disk = |path: &Path| {
         let path = path.to_owned();
@@ -249,7 +274,7 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     for copy in &launch.request.brought {
         own::write(&copy.tree, &brought.join(copy.name)).map_err(disk(&brought.join(copy.name)))?;
     }
-    protect::prepare(&launch.project, &launch.protect, &places.copies())
+    protect::prepare(&launch.project, launch.worktree.as_ref(), &launch.protect, &places.copies())
 }
 
 fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
@@ -308,7 +333,7 @@ fn empty_file(path: &Path) -> io::Result<()> {
 fn hook_spec(
     launch: &Launch<'_>,
     spec: &ContainerSpec,
-    protection: &Protection,
+    protected: Vec<Protected>,
     ranges: Vec<String>,
 ) -> Result<HookSpec, Problem> {
     let mut mounts = Vec::new();
@@ -335,8 +360,7 @@ fn hook_spec(
         submounts: submounts(spec),
         masked: sockets(spec),
         empty_file: spec.places.empty_file(),
-        project: launch.project.path.clone(),
-        protected: protection.covered.clone(),
+        protected,
         ranges,
         inotify_instances: inotify("max_user_instances", INOTIFY.0),
         inotify_watches: inotify("max_user_watches", INOTIFY.1),
@@ -494,7 +518,10 @@ impl Live {
         terminal: Option<&Terminal>,
     ) -> Result<Outcome, Problem> {
         let started = Instant::now();
-        let mut notice = Notice::new(&launch.project, watch.links.folders(), &watch.absent);
+        let mut notice = Notice::new(&launch.project, watch.links.folders(Side::Project), &watch.absent);
+        if let Some(worktree) = &launch.worktree {
+            notice.watch(&worktree.common, watch.links.folders(Side::Common), &watch.common.0);
+        }
         loop {
             match self.wait(&notice)? {
                 Event::PodmanEnded => break,
@@ -529,7 +556,9 @@ impl Live {
                 self.kill();
             }
             if self.running && !self.stopped && notice.is_due() {
-                if let Some((intruder, problem)) = notice.look(|| watch.intruder(launch)) {
+                if let Some((intruder, problem)) =
+                    notice.look(|| watch.intruder(launch)).or_else(|| watch.linked(launch))
+                {
                     match terminal {
                         Some(terminal) if self.person_accepts(terminal, &problem) => watch.accept(&intruder, launch),
                         _ => self.stop(problem),
@@ -549,13 +578,14 @@ impl Live {
             return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
         }
         // What appeared in the last moment is found as well.
-        let links = protect::links_in_git(&launch.project).map(|what| {
-            let place = launch.project.path.join(".git").display().to_string();
+        let git = launch.worktree.as_ref().map_or((&launch.project, ".git"), |worktree| (&worktree.common, "."));
+        let links = protect::links_in_git(git.0, Path::new(git.1)).map(|what| {
+            let place = git.0.path.join(git.1).display().to_string();
             let remedy = format!("remove it before you use git there: find {} -type l", quoted(&place));
             (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
         });
         if !self.stopped
-            && let Some((_, problem)) = watch.intruder(launch).or(links)
+            && let Some((_, problem)) = watch.intruder(launch).or_else(|| watch.look_at_links(launch)).or(links)
         {
             self.problems.push(problem);
         }
@@ -827,10 +857,14 @@ enum Event {
 struct Watch {
     absent: Vec<PathBuf>,
     present: Vec<(PathBuf, Identity)>,
+    /// The same two in a worktree's repository.
+    common: (Vec<PathBuf>, Vec<(PathBuf, Identity)>),
     /// The same as `absent` for each folder that comes along writable.
     beside: Vec<Vec<PathBuf>>,
     /// Repositories that git goes into.
     links: Links,
+    /// When these are looked at again.
+    links_pace: Pace,
     /// Until the person has seen one.
     sockets: Option<Sockets>,
 }
@@ -869,7 +903,9 @@ impl Watch {
     fn intruder(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
         let project = &launch.project;
         let beside = launch.writable.iter().zip(&self.beside).map(|((folder, _), absent)| (folder, absent));
-        let mut watched = std::iter::once((project, &self.absent)).chain(beside);
+        let common = launch.worktree.as_ref().map(|worktree| &worktree.common);
+        let mut watched =
+            std::iter::once((project, &self.absent)).chain(beside).chain(common.map(|c| (c, &self.common.0)));
         let appeared = watched.find_map(|(folder, absent)| Some((folder, protect::appeared(folder, absent)?)));
         if let Some((folder, path)) = appeared {
             let place = folder.path.join(path);
@@ -881,8 +917,9 @@ impl Watch {
             let problem = Problem::new(Code::SESSION_PROTECTED, place.display().to_string(), what, remedy);
             return Some((Intruder::Name(place), problem));
         }
-        if let Some(path) = protect::replaced(project, &self.present) {
-            let place = project.path.join(path);
+        let replaced = std::iter::once((project, &self.present)).chain(common.map(|c| (c, &self.common.1)));
+        let mut replaced = replaced.filter_map(|(f, present)| Some(f.path.join(protect::replaced(f, present)?)));
+        if let Some(place) = replaced.next() {
             let problem = Problem::new(
                 Code::SESSION_PROTECTED,
                 place.display().to_string(),
@@ -891,7 +928,28 @@ impl Watch {
             );
             return Some((Intruder::Name(place), problem));
         }
-        match self.links.look(project) {
+        let socket = self.sockets.as_ref()?.intruder(&project.path)?;
+        let problem = Problem::new(
+            Code::PROJECT_SOCKET,
+            socket.display().to_string(),
+            "a program outside began to listen on a Unix socket that the agent can reach; it would take the agent for you",
+            "have it listen elsewhere, and start the session again",
+        );
+        Some((Intruder::Socket, problem))
+    }
+
+    /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
+    /// and the rest of what is watched does not wait for it.
+    fn linked(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+        let mut pace = std::mem::take(&mut self.links_pace);
+        let found = pace.look(|| self.look_at_links(launch));
+        self.links_pace = pace;
+        found
+    }
+
+    fn look_at_links(&mut self, launch: &Launch<'_>) -> Option<(Intruder, Problem)> {
+        let project = &launch.project;
+        match self.links.look(Ground { project, worktree: launch.worktree.as_ref() }) {
             Found::Names(names) => self.absent.extend(names),
             Found::Repository(path) => {
                 let place = project.path.join(&path);
@@ -908,21 +966,14 @@ impl Watch {
                 );
                 return Some((Intruder::Link(path), problem));
             }
-            Found::Index(path, what) => {
-                let place = project.path.join(&path).display().to_string();
+            Found::Index { index, tree, what } => {
+                let place = index.display().to_string();
                 let (old, bad) = (quoted(&place), quoted(format_args!("{place}.bad")));
-                let remedy = format!("make it anew: mv {old} {bad} && git -C {} reset", quoted(project.path.display()));
-                return Some((Intruder::Link(path), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
+                let remedy = format!("make it anew: mv {old} {bad} && git -C {} reset", quoted(tree.display()));
+                return Some((Intruder::Link(index), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
             }
         }
-        let socket = self.sockets.as_ref()?.intruder(&project.path)?;
-        let problem = Problem::new(
-            Code::PROJECT_SOCKET,
-            socket.display().to_string(),
-            "a program outside began to listen on a Unix socket that the agent can reach; it would take the agent for you",
-            "have it listen elsewhere, and start the session again",
-        );
-        Some((Intruder::Socket, problem))
+        None
     }
 
     /// The person has seen it.
@@ -932,6 +983,10 @@ impl Watch {
                 let project = &launch.project.path;
                 self.absent.retain(|absent| project.join(absent) != *place);
                 self.present.retain(|(present, _)| project.join(present) != *place);
+                if let Some(worktree) = &launch.worktree {
+                    self.common.0.retain(|absent| worktree.common.path.join(absent) != *place);
+                    self.common.1.retain(|(present, _)| worktree.common.path.join(present) != *place);
+                }
                 for ((folder, _), absent) in launch.writable.iter().zip(&mut self.beside) {
                     absent.retain(|absent| folder.path.join(absent) != *place);
                 }
@@ -941,9 +996,6 @@ impl Watch {
         }
     }
 }
-
-/// Gives every user's systemd the controllers that its containers need (systemd.resource-control(5), `Delegate=`).
-const DELEGATE: &str = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/rcc.conf, then log in again";
 
 /// The limits that the policy asks for and the kernel does not keep.
 fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
@@ -962,7 +1014,7 @@ fn unenforceable(launch: &Launch<'_>, found: &WallLimits) -> Vec<Problem> {
     }
     let accept = "accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml";
     let remedy = if Path::new("/run/systemd/system").exists() {
-        format!("{DELEGATE}\nor {accept}")
+        format!("{}\nor {accept}", rcc_preflight::checks::DELEGATE)
     } else {
         format!("systemd would delegate one; without it, {accept}")
     };

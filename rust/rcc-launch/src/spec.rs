@@ -1,10 +1,10 @@
 //! A launch as a value: what was asked for, and the container that follows from it. Pure.
 
 use crate::added::{Access, Added};
-use crate::git_front;
 use crate::machine::Machine;
 use crate::own::Copy;
 use crate::rootfs::{Entry, Root};
+use crate::{engine_front, git_front};
 use rcc_policy::{Cpus, Limits, Memory};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -244,7 +244,9 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     let files = inputs.request.files.iter();
     skeleton.extend(files.map(|(path, text)| Entry::File { path: path.clone(), text: text.clone() }));
     skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });
-    skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(git_front::NAME), to: "../init".into() });
+    for name in std::iter::once(&git_front::NAME).chain(engine_front::NAMES) {
+        skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(name), to: "../init".into() });
+    }
     for mount in &mounts {
         // Inside the agent's home the launcher makes mount points itself; elsewhere they belong to the skeleton.
         let in_home = mount.target != person.home && mount.target.starts_with(&person.home);

@@ -73,7 +73,7 @@ pub const SPECIAL_V6: &[Special<Ipv6Net>] = &[
 pub const NAMED_V6: &[Special<Ipv6Net>] = &[
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "the unspecified address (RFC 4291)"),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "loopback (RFC 4291)"),
-    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48), "local NAT64 (RFC 8215)"),
+    (LOCAL_NAT64, "local NAT64 (RFC 8215)"),
     (v6([0x100, 0, 0, 0, 0, 0, 0, 0], 64), "discard-only (RFC 6666)"),
     (v6([0x5f00, 0, 0, 0, 0, 0, 0, 0], 16), "segment routing (RFC 9602)"),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), "a cloud's metadata service"),
@@ -85,6 +85,8 @@ pub const NAMED_V6: &[Special<Ipv6Net>] = &[
 
 /// `2002::/16`, whose next 32 bits are an IPv4 address.
 pub const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
+/// `64:ff9b:1::/48`, for translators of one network (RFC 8215).
+const LOCAL_NAT64: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
 /// `64:ff9b::/96`, whose last 32 bits are an IPv4 address (RFC 6052).
 pub const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
@@ -227,9 +229,58 @@ pub fn embedded(ip: IpAddr, nat64: &[Ipv6Net]) -> Option<IpAddr> {
     is_mapped_or_compatible(ip).then(|| low_v4(ip).into())
 }
 
+/// The prefix by which one of `ipv4only.arpa`'s two addresses was put into an IPv6 address (RFC 7050; RFC 6052, 2.2).
+#[must_use]
+pub fn nat64_prefix(ip: Ipv6Addr) -> Option<Ipv6Net> {
+    let well_known = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+    let length = [96, 64, 56, 48, 40, 32]
+        .into_iter()
+        .find(|length| inside_nat64(ip, *length).is_some_and(|inner| well_known.contains(&inner)))?;
+    Ipv6Net::new(ip, length).ok().map(|net| net.trunc())
+}
+
+/// Whether a prefix may be believed that some resolver tells of: one below which no address is anything but public or a
+/// translation, whoever lies. Within public IPv6 a prefix can only close what was open; `64:ff9b:1::/48` is there for
+/// translators alone (RFC 8215). Unique local addresses are also machines of a LAN, which a forged answer would open.
+#[must_use]
+pub fn may_translate(prefix: &Ipv6Net) -> bool {
+    LOCAL_NAT64.contains(prefix) || public_range(&IpNet::V6(*prefix)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_prefix_of_a_translator_is_found() {
+        let p = |s: &str| nat64_prefix(s.parse().unwrap()).map(|n| n.to_string());
+        assert_eq!(p("64:ff9b::c000:aa"), Some("64:ff9b::/96".into()));
+        assert_eq!(p("2001:db8:1:2:c0:0:ab00:0"), Some("2001:db8:1:2::/64".into()));
+        assert_eq!(p("2001:db8::1"), None);
+    }
+
+    #[test]
+    fn no_prefix_is_believed_that_would_open_what_is_not_public() {
+        let may = |s: &str| may_translate(&s.parse().unwrap());
+        for prefix in ["2600:64:ff9b::/96", "2600:64::/64", "64:ff9b:1::/96", "64:ff9b:1:fffe::/64"] {
+            assert!(may(prefix), "{prefix}");
+        }
+        for prefix in [
+            "::/96",
+            "fd64::/96",
+            "fe80::/64",
+            "fd00:ec2::/96",
+            "2001:db8::/32",
+            "2001::/32",
+            "2002:a00::/32",
+            "64:ff9b::/96",
+            "::ffff:0:0/96",
+            "4000::/32",
+            "100::/64",
+        ] {
+            assert!(!may(prefix), "{prefix}");
+        }
+    }
 
     fn judge(text: &str, nat64: &[&str]) -> bool {
         let nat64: Vec<Ipv6Net> = nat64.iter().map(|p| p.parse().unwrap()).collect();

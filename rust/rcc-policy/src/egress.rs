@@ -5,6 +5,7 @@ use crate::policy::Policy;
 use crate::way_out::{ProxyHost, Resolvers};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// The connections that a policy can ever make the gateway open. A superset of what any session may reach, as a firewall
 /// knows neither names nor sessions.
@@ -12,7 +13,9 @@ use std::collections::BTreeSet;
 pub struct Egress {
     /// The TCP ports of public addresses. Empty with a proxy that is the only way out.
     pub ports: BTreeSet<u16>,
-    /// Addresses that are not public, or not all, each with its TCP port: private endpoints, and the proxy.
+    /// The proxy that is the only way out, if the policy gives its address: this machine's own may be meant.
+    pub proxy: Option<SocketAddr>,
+    /// Addresses that are not public, or not all, each with its TCP port: private endpoints, and a proxy's range.
     pub private: BTreeSet<(IpNet, u16)>,
     /// Ranges that are denied, on one TCP port or on all.
     pub denied: BTreeSet<(IpNet, Option<u16>)>,
@@ -35,10 +38,11 @@ impl Policy {
                 None => drop(ports.insert(credential.port)),
             }
         }
+        let mut address = None;
         if let Some(proxy) = &self.upstream_proxy {
             ports.clear();
             match (&proxy.host, proxy.via) {
-                (ProxyHost::Address(ip), _) => drop(private.insert((IpNet::from(*ip), proxy.port))),
+                (ProxyHost::Address(ip), _) => address = Some(SocketAddr::new(*ip, proxy.port)),
                 (ProxyHost::Name(_), Some(via)) => drop(private.insert((via, proxy.port))),
                 (ProxyHost::Name(_), None) => drop(ports.insert(proxy.port)),
             }
@@ -46,6 +50,7 @@ impl Policy {
         let range = |host: &Host| if let Host::Range(range) = host { Some(*range) } else { None };
         Egress {
             ports,
+            proxy: address,
             private,
             denied: self.deny.iter().filter_map(|e| Some((range(&e.host)?, e.port))).collect(),
             resolvers: self.resolvers.clone(),
@@ -79,7 +84,7 @@ mod tests {
     #[test]
     fn a_proxy_is_the_only_way_out() {
         let by_address = egress("allow = [\"a.example:443\"]\nupstream_proxy = \"http://10.0.0.3:3128\"\n");
-        assert_eq!((by_address.ports.len(), by_address.private.len()), (0, 1));
+        assert_eq!((by_address.ports.len(), by_address.proxy), (0, Some("10.0.0.3:3128".parse().unwrap())));
         let by_name = egress("allow = [\"a.example:443\"]\nupstream_proxy = \"http://proxy.example:3128\"\n");
         assert_eq!((by_name.ports, by_name.private.len()), ([3128].into(), 0));
     }

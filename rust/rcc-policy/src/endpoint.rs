@@ -132,6 +132,12 @@ impl Ranges {
     }
 }
 
+impl From<IpNet> for Ranges {
+    fn from(range: IpNet) -> Self {
+        Self(vec![range])
+    }
+}
+
 impl fmt::Display for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, range) in self.0.iter().enumerate() {

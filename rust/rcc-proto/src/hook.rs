@@ -48,9 +48,7 @@ pub struct HookSpec {
     pub masked: Vec<PathBuf>,
     /// An empty file of the session's own, outside.
     pub empty_file: PathBuf,
-    /// Where the project is inside; `protected` is looked up below it.
-    pub project: PathBuf,
-    /// Places in the project that the hook covers, in this order.
+    /// Places that the hook covers, in this order.
     pub protected: Vec<Protected>,
     /// Address ranges besides the stand-in range that are routed to the gateway.
     pub ranges: Vec<String>,
@@ -60,14 +58,26 @@ pub struct HookSpec {
     pub inotify_watches: u32,
 }
 
-/// A place in the project that the agent may not replace, or not write.
+/// A place in the project, or in a worktree's repository, that the agent may not replace, or not write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protected {
-    /// The place, relative to the project; looked up without following any link.
+    /// The target of the mount in which it lies.
+    pub under: PathBuf,
+    /// The place, relative to that; looked up without following any link.
     pub path: PathBuf,
-    /// The copy in the session's folder that is mounted on it read-only; without one, the place is mounted on itself,
-    /// writable as before, so that it can't be renamed away.
-    pub copy: Option<PathBuf>,
+    /// What is mounted on it.
+    pub cover: Cover,
+}
+
+/// What is mounted on a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cover {
+    /// A copy in the session's folder, read-only.
+    Copy(PathBuf),
+    /// Itself, writable as before, so that it can't be renamed away.
+    Pin,
+    /// Itself, read-only.
+    Close,
 }
 
 /// A mount from the host, as opened by the launcher.

@@ -35,7 +35,7 @@ mod secret;
 mod version;
 
 pub use control::{FromSession, ToSession};
-pub use hook::{FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
+pub use hook::{Cover, FromHook, HookSpec, MountCheck, Protected, ToHook, WallLimits};
 pub use secret::Secret;
 pub use version::{TooFar, VERSION, Version};
 
@@ -48,6 +48,8 @@ pub const GATEWAY_SOCKET: &str = "/run/rcc/gateway.sock";
 /// Where the gateway gives people their own lines of the log: packets of whole lines, an empty line after those that were
 /// there already, then new ones for as long as the caller stays. Nothing is read from the caller.
 pub const LOG_SOCKET: &str = "/run/rcc/log.sock";
+/// Where systemd starts what reads the host firewall back and says it as one JSON object. Nothing is read from the caller.
+pub const STATUS_SOCKET: &str = "/run/rcc/status.sock";
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.
 pub const MAX_PACKET: usize = 64 * 1024;
 /// The most descriptors that the kernel lets one packet bring (`SCM_MAX_FD` of unix(7)). Who receives makes room for all:

@@ -1,4 +1,4 @@
-//! Every code, in one table: 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
+//! Every code, in one table: 0xx what `rcc check` alone says, 1xx the policy, 2xx the project, 3xx the machine, 4xx the gateway, 5xx the session,
 //! 6xx keys, 7xx agents, 8xx what comes along besides the project, 9xx the host firewall. 506 and 701 were never raised;
 //! like all codes, they are not used again.
 
@@ -21,12 +21,31 @@ macro_rules! codes {
         impl Code {
             $(#[doc = $text] pub const $name: Self = Self($number);)*
         }
-        /// Each code with what it means, in order: for documentation and a future `rcc check --explain`.
+        /// Each code with what it means, in order: for documentation and `rcc check --explain`.
         pub const EXPLANATIONS: &[(Code, &str)] = &[$((Code::$name, $text)),*];
     };
 }
 
 codes! {
+    CHECK_MAP_BITS = 1, "newuidmap or newgidmap can't map ids: it has neither root's setuid bit nor file capabilities.";
+    CHECK_IDS_OVERLAP = 2, "This user's subordinate ids are somebody else's too.";
+    CHECK_CGROUPS = 3, "The machine does not use cgroup v2 alone.";
+    CHECK_SECCOMP = 4, "The kernel does not filter system calls (seccomp).";
+    CHECK_NFTABLES = 5, "The kernel has no nftables, or not for an ordinary user's network namespaces.";
+    CHECK_VERSIONS = 6, "Podman or crun is older than any that rcc was tried with, or open to a known escape.";
+    CHECK_SYSTEMD = 7, "systemd does not run here, so gateway and firewall don't come back by themselves.";
+    CHECK_DISK = 9, "There is little space where agents' homes are, or where the project is.";
+    CHECK_FILE_SYSTEM = 10, "The home folder or the project lies in a file system that lacks what a session needs.";
+    CHECK_NIX = 11, "Nix is set up in a way that weakens what rcc does with it.";
+    CHECK_WSL = 12, "The Windows subsystem lacks what rcc needs.";
+    CHECK_CONTAINER = 13, "rcc runs in a container itself.";
+    CHECK_FIREWALLS = 14, "Another firewall's reload takes rcc's table away.";
+    CHECK_MADE_UP = 15, "A VPN answers names with made-up addresses.";
+    CHECK_PROXY = 16, "The environment names a proxy that the policy does not have.";
+    CHECK_RESOLVERS = 17, "The machine names no resolver.";
+    CHECK_MACOS = 18, "macOS lacks something, or is not supported yet.";
+    CHECK_UNKNOWN = 19, "Something could not be found out, which counts as missing.";
+    CHECK_FACTS_FILE = 20, "A file of recorded facts can't be read.";
     POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
     POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
     POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";
@@ -41,9 +60,10 @@ codes! {
     PROJECT_FOREIGN_MOUNT = 204, "Another file system is mounted below the project.";
     PROJECT_IN_USE = 205, "The project lies within another live session's project, or around it.";
     PROJECT_SOCKET = 206, "A program outside listens on a Unix socket that the agent could reach.";
-    PROJECT_UNTRUSTED_LINK = 207, "The project is a linked worktree: its repository lies elsewhere, or is gone, and git does not work inside.";
+    PROJECT_UNTRUSTED_LINK = 207, "The project's `.git` leads elsewhere, to a repository that does not come along: git does not work inside.";
     PROJECT_RCC_TOML = 208, "The project's rcc.toml is not valid.";
     PROJECT_GIT_CONFIG = 209, "The person's git configuration can't be read, so commits inside have no name.";
+    WORKTREE_REFUSED = 210, "The repository of a linked worktree can't come along.";
     PODMAN_MISSING = 301, "Podman, or a program it needs, is not installed where only root can write.";
     SUBIDS_MISSING = 302, "This user has no subordinate uid or gid range.";
     RUNTIME_DIR = 303, "`XDG_RUNTIME_DIR` is missing, or not a folder of this user's alone.";
@@ -61,6 +81,7 @@ codes! {
     GATEWAY_IMPOSTOR = 407, "What listens on the gateway's socket is not the gateway's user.";
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
+    PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
     SESSION_HOOK = 501, "The OCI hook could not build the session's walls; the container was not started.";
     SESSION_MOUNTS = 502, "The container's mounts are not those that were asked for.";
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";
@@ -87,4 +108,13 @@ codes! {
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
     FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
+    SETUP_ROOT = 910, "Setting rcc up and taking it away is root's, on a system that rcc knows.";
+    SETUP_SOURCE = 911, "A program that is to be installed is missing, not static, or not a plain file.";
+    SETUP_PLACE = 912, "A file or folder of rcc's lies where others than root can write, or is not what setup made.";
+    SETUP_USER = 913, "The system user `rcc` can't be made or removed, or is a person's.";
+    SETUP_NIXOS = 914, "On NixOS the system's configuration sets rcc up.";
+    SETUP_SYSTEMD = 915, "systemd did not do what setup told it.";
+    SETUP_GATEWAY = 916, "The gateway did not start, did not answer, or did not end.";
+    SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
+    SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
 }

@@ -76,6 +76,10 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
         }
         rules.push(Rule::new([to, tcp(resolver.port())], Action::Accept, "a resolver"));
     }
+    if let Some(proxy) = egress.proxy {
+        let to = Match::To(proxy.ip().into());
+        rules.push(Rule::new([to, tcp(proxy.port())], Action::Accept, "the proxy, by the policy"));
+    }
     for (net, port) in &egress.denied {
         let IpNet::V4(v4) = net else {
             rules.push(denial(*net, *port));
@@ -109,6 +113,9 @@ fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule
     rules.extend(refused(&closed.translated, "not public, translated"));
     for prefix in translators(facts) {
         accept(&mut rules, Some(prefix.into()), "public, translated, on the policy's ports");
+    }
+    for prefix in facts.nat64.iter().filter(|prefix| prefix.prefix_len() == 64) {
+        rules.push(Rule::new([Match::To((*prefix).into())], refuse.clone(), "translated, who knows whereto"));
     }
     rules.push(Rule::new([Match::OutsideV6(PUBLIC_V6)], refuse.clone(), "not public"));
     rules.extend(refused(&closed.special6, "not public"));
@@ -199,6 +206,25 @@ mod tests {
         assert_eq!(t("2001:db8:1:2::/64", "127.0.0.0/8").unwrap(), "2001:db8:1:2:7f::/80");
         assert_eq!(t("2001:db8:122:344::/64", "192.0.2.33/32").unwrap(), "2001:db8:122:344:c0:2:2100:0/104");
         assert_eq!(t("2001:db8:122::/48", "192.0.2.33/32"), None);
+    }
+
+    #[test]
+    fn what_a_translator_may_understand_otherwise_is_closed() {
+        let facts = Facts {
+            gateway: 1,
+            resolvers: BTreeSet::new(),
+            on_link: BTreeSet::new(),
+            nat64: ["2600:64::/64".parse().unwrap()].into(),
+        };
+        let egress = rcc_policy::parse("allow = [\"a.example:443\"]\n", "p").unwrap();
+        let table = Table::new(&egress.egress(), egress.fingerprint(), &facts);
+        let goes = |to: &str| {
+            let protocol = crate::Protocol::Tcp(443);
+            let packet = crate::Packet { user: 1, to: to.parse().unwrap(), protocol, unicast: true };
+            matches!(table.decide(&packet), crate::Ruling::Accepted(_))
+        };
+        assert!(goes("2600:64::1:203:400:0") && goes("2600:65::1"));
+        assert!(!goes("2600:64::a:203:400:0") && !goes("2600:64::100:1:203:400"));
     }
 
     #[test]

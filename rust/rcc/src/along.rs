@@ -3,6 +3,7 @@
 
 use clap::Args;
 use rcc_launch::added::{Access, Added};
+use rcc_launch::engine_front;
 use rcc_launch::home;
 use rcc_launch::inside::{self, Folder, Inside};
 use rcc_launch::machine::{Machine, Person};
@@ -13,6 +14,7 @@ use rcc_launch::spec::{Request, SYSTEM_PATH};
 use rcc_launch::toolchain::needs;
 use rcc_launch::toolchain::table::{TOOLCHAINS, named};
 use rcc_launch::toolchain::{self, Found};
+use rcc_launch::worktree::{self, Worktree};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem, escaped};
 use std::fs;
@@ -111,6 +113,37 @@ pub fn folders(
         }
     }
     Ok(writable)
+}
+
+/// The repository of a project that is a linked worktree, if the person lets it come along; said if not.
+pub fn worktree(
+    inside: &Inside,
+    project: &Project,
+    machine: &Machine,
+    request: &mut Request,
+) -> Result<Option<Worktree>, Problem> {
+    let worktree = match worktree::find(project, machine, &inside.worktrees)? {
+        None => return Ok(None),
+        Some(worktree::Found::Stays(problem)) => {
+            eprintln!("rcc: warning: {problem}");
+            return Ok(None);
+        }
+        Some(worktree::Found::Comes(worktree)) => worktree,
+    };
+    let common = &worktree.common.path;
+    let refuse = |what: String| {
+        let remedy = "leave that one out, or have no git inside: rcc worktree deny";
+        Problem::new(Code::WORKTREE_REFUSED, common.display().to_string(), what, remedy)
+    };
+    if let Some(other) = request.added.iter().find(|a| a.path == *common || nested(&a.path, common)) {
+        return Err(refuse(format!(
+            "it is {}, which comes along too, or lies in it or holds it",
+            other.path.display()
+        )));
+    }
+    let added = Added::of(common, Access::Writable, &worktree.common.folder).map_err(|e| refuse(e.to_string()))?;
+    request.added.push(added);
+    Ok(Some(worktree))
 }
 
 fn refusal(path: &Path, what: &str) -> Problem {
@@ -230,9 +263,6 @@ pub fn installing(registries: Vec<registries::Found>, person: &Person, request: 
     }
 }
 
-/// Programs that need a container engine.
-const ENGINES: &[&str] = &["docker", "docker-compose", "podman", "podman-compose", "nerdctl", "buildah"];
-
 /// Says what the project calls for and would not find, a line each.
 pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request: &Request) {
     let system = SYSTEM_PATH.iter().map(PathBuf::from);
@@ -250,8 +280,8 @@ pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request:
         }
     }
     let program = request.command.first().and_then(|program| Path::new(program).file_name()?.to_str());
-    let engine = ENGINES.iter().find(|engine| program == Some(**engine)).copied();
+    let engine = engine_front::NAMES.iter().find(|engine| program == Some(**engine)).copied();
     if let Some(what) = engine.or_else(|| needs::compose(&project.folder)) {
-        eprintln!("rcc: {what}: containers don't run inside, and the host's are out of reach; use them outside");
+        eprintln!("rcc: {what}: {}", engine_front::NONE);
     }
 }

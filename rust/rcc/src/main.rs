@@ -27,7 +27,8 @@ Exit codes:
   2    the command line is wrong
   124  rcc ended the session: the gateway went away, or a protected file appeared
   125  nothing was started; the problem has a code RCC-NNN and a remedy
-  126  the program inside can't be run        127  it was not found inside";
+  126  the program inside can't be run        127  it was not found inside
+  rcc check has its own: see rcc check --help";
 
 #[derive(Subcommand)]
 enum Command {
@@ -35,14 +36,19 @@ enum Command {
     Shell(commands::shell::ShellArgs),
     Run(commands::run::RunArgs),
     Plan(commands::plan::PlanArgs),
+    Check(commands::check::CheckArgs),
     Agent(commands::agent::AgentArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
     Toolchain(commands::toolchain::ToolchainArgs),
     Home(commands::home::HomeArgs),
+    Worktree(commands::worktree::WorktreeArgs),
     Allow(commands::allow::AllowArgs),
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
+    Status(commands::status::StatusArgs),
+    Setup(commands::setup::SetupArgs),
+    Uninstall(commands::setup::UninstallArgs),
     Why(commands::why::WhyArgs),
 }
 
@@ -60,14 +66,19 @@ fn main() -> ExitCode {
         Command::Shell(args) => commands::shell::run(&args),
         Command::Run(args) => commands::run::run(args),
         Command::Plan(args) => commands::plan::run(args),
+        Command::Check(args) => commands::check::run(&args),
         Command::Agent(args) => commands::agent::run(args),
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
         Command::Toolchain(args) => commands::toolchain::run(&args),
         Command::Home(args) => commands::home::run(&args),
+        Command::Worktree(args) => commands::worktree::run(&args),
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
+        Command::Status(args) => commands::status::run(&args),
+        Command::Setup(args) => commands::setup::set_up(&args),
+        Command::Uninstall(args) => commands::setup::uninstall(&args),
         Command::Why(args) => commands::why::run(&args),
     };
     match done {

@@ -12,13 +12,14 @@ use rcc_launch::grants::Remembered;
 use rcc_launch::home::{self, FirstFile};
 use rcc_launch::inside::{self, Inside};
 use rcc_launch::key;
-use rcc_launch::machine::{Machine, Person, only_root_writes};
+use rcc_launch::machine::{Machine, Person};
 use rcc_launch::own::{self, Item};
-use rcc_launch::project::{self, Project};
+use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
 use rcc_policy::{Policy, Resolved};
+use rcc_preflight::probe;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
 use std::ffi::OsString;
@@ -27,7 +28,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Root's policy.
-pub const POLICY_FILE: &str = "/etc/rcc/policy.toml";
+pub const POLICY_FILE: &str = probe::POLICY;
 
 /// Where to run; common to all commands that start something.
 #[derive(Args)]
@@ -109,12 +110,11 @@ impl Prepared {
             gitconfig::Words::default()
         });
         request.gitconfig = gitconfig::text(&words);
-        if let Some(problem) = project::worktree(&project) {
-            eprintln!("rcc: warning: {problem}");
-        }
         let writable =
             along::folders(&self.inside, folders, &project, &self.machine, &covered, &mut request).map_err(one)?;
+        let worktree = along::worktree(&self.inside, &project, &self.machine, &mut request).map_err(one)?;
         Ok(Launch {
+            worktree,
             writable,
             protect: covered,
             machine: &self.machine,
@@ -183,7 +183,7 @@ pub fn start(place: &Place, what: What) -> Done {
 
 /// Finds everything that a launch needs.
 pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, Vec<Problem>> {
-    let machine = Machine::probe().map_err(one)?;
+    let machine = Machine::probe()?;
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
     let mut grants = remembered(&machine, &policy, &project_path)?;
@@ -263,20 +263,7 @@ pub fn policy() -> Result<Policy, Vec<Problem>> {
 
 /// Root's policy, and what is written there.
 pub fn policy_and_text() -> Result<(Policy, String), Vec<Problem>> {
-    let path = Path::new(POLICY_FILE);
-    let unreadable = |what: String, remedy: &str| one(Problem::new(Code::POLICY_UNREADABLE, POLICY_FILE, what, remedy));
-    let text = fs::read_to_string(path).map_err(|e| {
-        unreadable(
-            e.to_string(),
-            "write it as README.md says (by hand); to try rcc without installing anything: cargo xtask demo",
-        )
-    })?;
-    only_root_writes(path).map_err(|place| {
-        unreadable(
-            format!("others than root can write {}", place.display()),
-            "sudo chown root: /etc/rcc /etc/rcc/policy.toml && sudo chmod go-w /etc/rcc /etc/rcc/policy.toml",
-        )
-    })?;
+    let text = probe::policy(Path::new(POLICY_FILE)).map_err(one)?;
     rcc_policy::parse(&text, POLICY_FILE).map(|policy| (policy, text))
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench start|egress`: rcc beside what a user would run without it, as ratios of one run. The output is
+//! `cargo xtask bench start|egress|check`: rcc beside what a user would run without it, as ratios of one run. The output is
 //! kept in `bench/results`, where the numbers of README and docs come from.
 
 use crate::product::{self, AGENTS, BINARIES};
@@ -23,6 +23,8 @@ enum What {
     Start,
     /// Downloads, requests and connections through the gateway.
     Egress,
+    /// What a start checks of the machine, and all of `rcc check`.
+    Check,
 }
 
 impl What {
@@ -30,6 +32,7 @@ impl What {
         match self {
             Self::Start => "start",
             Self::Egress => "egress",
+            Self::Check => "check",
         }
     }
 }

@@ -25,12 +25,19 @@ fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
     product::build(workspace, steps)?;
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let sh = workspace.shell()?;
-    steps.command("build world", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig"))?;
+    steps.command(
+        "build world",
+        cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig --package rcc-sessions"),
+    )?;
     let programs = workspace.target.join("debug");
-    let mut command = demo::as_root();
-    command.arg(format!("{BINARIES}={}", workspace.release().display()));
-    command.arg(format!("{AGENTS}={}", workspace.agents().display()));
-    command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--no-wire", "--"]);
-    command.arg(programs.join("rcc-daily"));
-    steps.foreground("daily", command)
+    // What is installed comes from the machine's registries; all else has a small internet of its own.
+    for network in [&[][..], &["--machine-network"]] {
+        let mut command = demo::as_root();
+        command.arg(format!("{BINARIES}={}", workspace.release().display()));
+        command.arg(format!("{AGENTS}={}", workspace.agents().display()));
+        command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--no-wire"]).args(network).arg("--");
+        command.arg(programs.join("rcc-daily"));
+        steps.foreground("daily", command)?;
+    }
+    Ok(())
 }

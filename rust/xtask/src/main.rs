@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod daily;
 mod demo;
+mod faults;
 mod fuzz;
 mod mounts;
 mod prerequisites;
@@ -16,6 +17,7 @@ mod steps;
 mod test;
 mod tools;
 mod trees;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -44,8 +46,12 @@ enum Command {
     Daily(daily::Args),
     /// Feed what reads strangers' bytes with any bytes, guided by the code that they reach.
     Fuzz(fuzz::Args),
+    /// Kill apply, setup and uninstall at every system call that changes something.
+    Faults(faults::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show setup, reboot, power cuts and uninstall in a virtual machine.
+    Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -60,7 +66,9 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Daily(args) => daily::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Faults(args) => faults::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

@@ -23,6 +23,8 @@ pub enum Purpose {
     Bench,
     /// Trees of other releases.
     Trees,
+    /// A virtual machine; its disk is made from a tree.
+    Vm,
     /// What programmers have, for showing that it works in a session.
     Toolchains,
 }
@@ -31,8 +33,11 @@ pub enum Purpose {
 pub const FOR_DEMO: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo];
 /// What the benches need.
 pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Bench];
+/// What the virtual machine needs.
+pub const FOR_VM: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Trees, Purpose::Vm];
 /// What the test command needs.
-pub const FOR_TESTS: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test];
+pub const FOR_TESTS: &[Purpose] =
+    &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Trees, Purpose::Vm];
 
 /// How one knows that something is there.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +100,9 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Demo, "python3", "python3"),
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
+    program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
+    program(Purpose::Vm, "qemu-img", "qemu-utils"),
+    program(Purpose::Vm, "mkfs.ext4", "e2fsprogs"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),
     program(Purpose::Test, "make", "make"),
@@ -146,6 +154,14 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
     let still: Vec<_> = self::missing(purposes).iter().map(|r| format!("{} ({})", r.proof.name(), r.apt)).collect();
     ensure!(still.is_empty(), "installed, but not found: {}", still.join(", "));
     Ok(())
+}
+
+/// The packages for these purposes, each once, in order.
+pub fn packages(purposes: &[Purpose]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = REQUIREMENTS.iter().filter(|r| purposes.contains(&r.purpose)).map(|r| r.apt).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
 }
 
 impl Proof {

@@ -7,6 +7,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -59,15 +60,33 @@ impl Steps {
         self.run(name, || self.logged(name, command))
     }
 
+    /// Adds lines to the log of that name.
+    pub fn note(&self, name: &str, text: &str) -> Result<()> {
+        let (mut log, _) = self.log(name)?;
+        Ok(writeln!(log, "{}", text.trim_end())?)
+    }
+
+    /// What is in the log of that name.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let path = self.place(name);
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    }
+
+    /// Where the log of that name is.
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{}.log", name.replace(' ', "-")))
+    }
+
+    fn log(&self, name: &str) -> Result<(File, PathBuf)> {
+        let path = self.place(name);
+        let log = File::options().create(true).append(true).open(&path);
+        Ok((log.with_context(|| format!("can't write {}", path.display()))?, path))
+    }
+
     /// Runs one program with its output added to the log of that name; the log is shown if the program fails.
     pub fn logged(&self, name: &str, command: impl Into<Command>) -> Result<()> {
         let mut command = command.into();
-        let path = self.logs.join(format!("{}.log", name.replace(' ', "-")));
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("can't write {}", path.display()))?;
+        let (log, path) = self.log(name)?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let status = command.status().with_context(|| format!("can't run {}", command.get_program().display()))?;
         if !status.success() {

@@ -6,7 +6,7 @@
 //! written is below the target folder.
 
 mod enter;
-mod tree;
+pub mod tree;
 
 use crate::agent;
 use crate::prerequisites::{self, Purpose};

@@ -4,7 +4,9 @@
 //! Each test runs as root of a world of its own, with rcc set up in it as on a real machine; sessions are those of an
 //! ordinary user there.
 
+pub mod daily;
 pub mod fake;
+pub mod fresh;
 mod processes;
 mod pty;
 mod session;

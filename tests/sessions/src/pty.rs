@@ -101,10 +101,19 @@ impl Pty {
 
     /// The same, with something after the call on the command line.
     pub fn run_then(&mut self, rig: &Rig<'_>, script: &str, then: &str) -> Result<()> {
+        self.type_call(rig, "rcc run -- ", script, then)
+    }
+
+    /// The same by whatever stands before the shell's name: nothing, without rcc.
+    pub fn run_by(&mut self, rig: &Rig<'_>, before: &str, script: &str) -> Result<()> {
+        self.type_call(rig, before, script, "")
+    }
+
+    fn type_call(&mut self, rig: &Rig<'_>, before: &str, script: &str, then: &str) -> Result<()> {
         let file = rig.project.join("script");
         std::fs::write(&file, script)?;
         let mark = self.mark.clone();
-        self.command(&format!("rcc run -- /bin/bash ./script {mark}{then}"))
+        self.command(&format!("{before}/bin/bash ./script {mark}{then}"))
     }
 
     /// Waits until `text` comes to the screen after what was looked at; gives all up to its end.

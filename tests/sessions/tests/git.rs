@@ -12,7 +12,8 @@ use std::path::Path;
 fn what_is_done_every_day_works_or_says_what_to_do() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
-        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()
+        daily::git::table(&rig, Path::new("/usr/bin"))?.holds()?;
+        daily::git::worktree(&rig, Path::new("/usr/bin"))?.holds()
     });
 }
 
@@ -22,7 +23,9 @@ fn the_same_with_the_newest_git_at_hand() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let newest = ["/usr/local/bin", "/usr/bin"].map(Path::new).into_iter().find(|f| f.join("git").exists());
-        daily::git::table(&rig, newest.unwrap_or(Path::new("/usr/bin")))?.holds()
+        let newest = newest.unwrap_or(Path::new("/usr/bin"));
+        daily::git::table(&rig, newest)?.holds()?;
+        daily::git::worktree(&rig, newest)?.holds()
     });
 }
 
@@ -55,12 +58,17 @@ echo changed >>file; echo new >new
 
 /// What an IDE, a prompt and a person do; gives the programs that git started.
 fn looked_at(rig: &Rig<'_>) -> Result<String> {
+    looked_at_in(rig, "project")
+}
+
+fn looked_at_in(rig: &Rig<'_>, folder: &str) -> Result<String> {
     let trace = rig.user.home.join("trace");
     fs::write(&trace, "")?;
     std::os::unix::fs::chown(&trace, Some(rig.user.id), None)?;
     for git in ["/usr/bin/git", "/usr/local/bin/git"].iter().filter(|git| Path::new(git).exists()) {
         for arguments in ["status", "status --porcelain=2 --branch --untracked-files=all", "diff", "log -p -2"] {
             let mut command = rig.command("/bin/bash");
+            command.current_dir(rig.user.home.join(folder));
             command.args(["-c", &format!("strace -f -A -o {} -e trace=execve {git} {arguments}", trace.display())]);
             let output = command.output()?;
             ensure!(output.status.success(), "{arguments}: {}", shown(&output));
@@ -152,26 +160,139 @@ fn an_index_with_a_hostile_path_is_refused() {
     });
 }
 
+/// What rcc said of a session in the folder `tree` of the user's, in which `script` ran to its end.
+fn in_tree(rig: &Rig<'_>, script: &str) -> Result<String> {
+    let mut command = rig.rcc(["run", "--", "/bin/bash", "-euc", script]);
+    let output = command.current_dir(rig.user.home.join("tree")).output()?;
+    ensure!(output.status.success(), "{}", shown(&output));
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 #[test]
-fn a_worktree_says_that_git_does_not_work_in_it() {
+fn a_worktrees_repository_comes_along_by_the_persons_word_alone() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
-        user(&rig, &format!("{OWN}; git worktree add -q ../tree"))?;
-        let said = || -> Result<String> {
-            let mut command = rig.rcc(["run", "--", "/bin/cat", "file"]);
-            let output = command.current_dir(rig.user.home.join("tree")).output()?;
-            ensure!(output.status.success() && output.stdout == b"1\n", "{}", shown(&output));
-            Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        user(&rig, &format!("{OWN}; git worktree add -q ../tree; git worktree add -q ../other"))?;
+        let without = "test ! -e /home/dev/project/.git/objects; test \"$(cat file)\" = 1; ! git status 2>/dev/null";
+        let told = in_tree(&rig, without)?;
+        let warned = |told: &str, what: &str, hint: &str| {
+            let all = told.contains("warning: RCC-207: /home/dev/tree/.git: ") && told.contains(what);
+            ensure!(all && told.contains(hint), "{told}");
+            Ok(())
         };
-        let told = said()?;
-        ensure!(
-            told.contains("warning: RCC-207: /home/dev/tree/.git: ")
-                && told.contains("/home/dev/project/.git/worktrees/tree"),
-            "{told}"
+        warned(
+            &told,
+            "/home/dev/project/.git,",
+            "hint: let this worktree's sessions have it: rcc worktree allow '/home/dev/tree'",
+        )?;
+        user(
+            &rig,
+            "cd ~/tree && rcc worktree allow && rcc worktree list | grep -q '^/home/dev/tree  /home/dev/project/.git$'",
+        )?;
+        let told =
+            in_tree(&rig, "git status -s; test ! -e /home/dev/project/file; test -d /home/dev/project/.git/objects")?;
+        ensure!(!told.contains("RCC-207"), "{told}");
+
+        // A file that an agent wrote: to another repository of the person's, and to another worktree of the same one.
+        user(
+            &rig,
+            "git init -q ~/theirs; cd ~/theirs; git commit -q --allow-empty -m 1; git worktree add -q ../apart; echo secret >.git/secret",
+        )?;
+        for hostile in ["theirs/.git/worktrees/apart", "project/.git/worktrees/other"] {
+            user(&rig, &format!("cp ~/tree/.git ~/kept; echo 'gitdir: /home/dev/{hostile}' >~/tree/.git"))?;
+            let told = in_tree(
+                &rig,
+                "test ! -e /home/dev/theirs; test ! -e /home/dev/project/.git/objects; ! git status 2>/dev/null",
+            )?;
+            warned(&told, "does not point back here", "worktree repair '/home/dev/tree'")?;
+            rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/tree"]), "RCC-207")?;
+            user(&rig, "mv ~/kept ~/tree/.git")?;
+        }
+        // The repository itself, a plain folder, and one in the project, whose configuration the agent could write.
+        user(&rig, "cp ~/tree/.git ~/kept; echo 'gitdir: /home/dev/theirs/.git' >~/tree/.git")?;
+        warned(&in_tree(&rig, "test ! -e /home/dev/theirs")?, "not that of a linked worktree", "git clone")?;
+        user(&rig, "git init -q --bare ~/tree/own; echo 'gitdir: own' >~/tree/.git")?;
+        let mut command = rig.rcc(["run", "--", "/bin/true"]);
+        command.current_dir(rig.user.home.join("tree"));
+        let said = rcc_sessions::refused(command, "RCC-210")?;
+        ensure!(said.contains("in the project itself, /home/dev/tree/own"), "{said}");
+        user(&rig, "rm -rf ~/tree/own; mv ~/kept ~/tree/.git")?;
+
+        // Taken back; and the record of a repository that is gone.
+        user(&rig, "rcc worktree deny ~/tree")?;
+        warned(&in_tree(&rig, without)?, "/home/dev/project/.git,", "rcc worktree allow")?;
+        user(&rig, "rcc worktree allow ~/tree; rm -rf .git")?;
+        warned(&in_tree(&rig, "true")?, "is not there", "git worktree repair")?;
+        rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/theirs"]), "RCC-210")?;
+
+        // Dotfiles: what is committed there becomes the home folder's files.
+        user(&rig, "rm -rf ~/tree; git init -q ~; cd ~; git commit -q --allow-empty -m 1; git worktree add -q tree")?;
+        let said = rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/tree"]), "RCC-210")?;
+        ensure!(said.contains("it is the home folder"), "{said}");
+        Ok(())
+    });
+}
+
+#[test]
+fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let tree = rig.user.home.join("tree");
+        let own = format!(
+            "rm -rf ~/tree ~/other; {OWN}; git worktree add -q ../tree; git worktree add -q ../other; cp lib/file ~/other/mine; git -C ~/other add mine"
         );
-        user(&rig, "rm -rf .git")?;
-        let told = said()?;
-        ensure!(told.contains("warning: RCC-207: /home/dev/tree/.git: ") && told.contains("is not there"), "{told}");
+        user(&rig, &format!("{own}; rcc worktree allow ~/tree"))?;
+        let everywhere = || -> Result<()> {
+            nothing_of_the_agents_ran(&rig)?;
+            for folder in ["tree", "other"] {
+                looked_at_in(&rig, folder)?;
+            }
+            ensure!(!rig.user.home.join("evil-ran").exists(), "the agent's program ran");
+            Ok(())
+        };
+        everywhere()?;
+        let also = r#"
+            c=/home/dev/project/.git; o=$c/worktrees/tree
+            export c o; try 'set_all $c/config'; try 'cp $c/config k; set_all k; mv -f k $c/config'; try 'set_all $c/modules/lib/config'
+            try 'cp evil $c/hooks/post-index-change; cp evil $c/hooks/post-checkout'; try 'rm -rf $c/hooks; ln -s ../hooks $c/hooks'
+            try 'echo "* filter=x diff=x" >$c/info/attributes'; try 'mv $c $c.old; git init -q --bare $c; set_all $c/config'
+            try 'mv $c/worktrees $c/w; mkdir -p $c/worktrees'; try 'echo "$PWD/bare" >$o/commondir'
+            try 'echo "$PWD/bare" >$c/worktrees/other/commondir'; try 'rm -rf $c/worktrees/other'; try 'echo x >$c/worktrees/other/HEAD'
+            try 'echo "gitdir: $PWD/bare" >.git'; try 'rm .git; cp -a bare .git'; try 'git worktree prune --expire now'
+            try 'git config --worktree core.fsmonitor "$e"'; try 'cp $c/config $c/worktrees/other/config.worktree'"#;
+        let mut live = Live::start_in(&rig, &tree, &format!("{HOSTILE}{also}\necho done; read -r; exit 0"))?;
+        let first = live.line()?;
+        ensure!(first == "done", "{first:?}: {:?}", live.end()?);
+        everywhere().context("during the session")?;
+        drop(live.stdin.take());
+        let (status, said) = live.end()?;
+        ensure!(status.success(), "{status}: {said}");
+        everywhere().context("after the session")?;
+        // What the person had not committed in another worktree is there.
+        user(&rig, "cd ~/other && test \"$(git diff --cached --name-only)\" = mine")?;
+
+        // What would make git outside go elsewhere ends the session.
+        for (script, place) in [
+            (
+                "cd $c; GIT_DIR=$c git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,later",
+                "/home/dev/project/.git/index: ",
+            ),
+            (
+                "git init -q new; git -C new -c user.name=a -c user.email=a@b commit -q --allow-empty -m x; git add new",
+                "/home/dev/tree/new/.git: ",
+            ),
+            ("echo ../.. >$c/commondir", "/home/dev/project/.git/commondir: "),
+            ("echo x >$c/config.worktree", "/home/dev/project/.git/config.worktree: "),
+        ] {
+            user(&rig, &format!("{own}; rm -f .git/config.worktree .git/commondir"))?;
+            // The agent's own settings have its program still.
+            let script = format!("export GIT_CONFIG_GLOBAL=/dev/null; c=/home/dev/project/.git; {script}; sleep 1000");
+            let (status, said) = Live::start_in(&rig, &tree, &script)?.end()?;
+            ensure!(
+                status.code() == Some(124) && said.contains(&format!("RCC-505: {place}")),
+                "{script}: {status}: {said}"
+            );
+        }
         Ok(())
     });
 }

@@ -29,6 +29,25 @@ fn exit_codes_are_the_programs_own() {
 }
 
 #[test]
+fn what_a_killed_launcher_left_goes_at_the_very_next_start() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        // More folders to watch: the kernel closes them before it lets go of the session's lock.
+        rcc_sessions::user(&rig, "git init -q .; git commit -q --allow-empty -m 1 || :")?;
+        let sessions = || rcc_sessions::user(&rig, "ls /run/user/*/rcc/sessions");
+        for _ in 0..5 {
+            let live = Live::idle(&rig)?;
+            let before = sessions()?;
+            live.kill(Part::Launcher)?;
+            inside(&rig, "true")?;
+            let left = sessions()?;
+            ensure!(left.is_empty() && !before.is_empty(), "of {before}, there is still {left}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn bytes_pass_through_unchanged() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;

@@ -31,17 +31,18 @@ fn ctrl_c_is_the_programs() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let mut pty = Pty::start(&rig, 24, 80)?;
-        // A program that takes it for a reason to work on, and ends by itself.
+        // A program that takes it for a reason to work on, and ends by itself. The first Ctrl-C may come while it still says
+        // that it is ready, where Python's print can't be called again.
         let script = r#"exec python3 -c '
 import os, signal
 count = 0
 def heed(*_):
     global count
     count += 1
-    print("once", flush=True)
+    os.write(1, b"once\n")
     if count == 2: os._exit(7)
 signal.signal(signal.SIGINT, heed)
-print("ready", flush=True)
+os.write(1, b"ready\n")
 while True: signal.pause()
 '"#;
         pty.run(&rig, script)?;

@@ -407,6 +407,15 @@ fn what_is_not_there_is_said_in_a_sentence() {
         let said = |arguments: &[&str]| -> Result<String> {
             Ok(String::from_utf8_lossy(&rig.rcc(arguments).output()?.stderr).into_owned())
         };
+        for engine in ["docker", "podman", "docker-compose"] {
+            let output = rig.inside(&format!("{engine} ps"))?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(
+                output.status.code() == Some(127)
+                    && said.contains(&format!("rcc: {engine}: containers don't run inside")),
+                "{said}"
+            );
+        }
         ensure!(said(&["run", "--", "docker", "ps"])?.contains("docker: containers don't run inside"));
         ensure!(!said(&["run", "--", "true"])?.contains("containers"));
         user(&rig, "touch compose.yaml")?;

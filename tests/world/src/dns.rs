@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -91,7 +91,15 @@ impl Dns {
                 Found::Addresses(_) if via.proto == "udp" && matches!(entry.answer, Answer::TcpOnly(_)) => {
                     reply.set_truncated(true);
                 }
-                Found::Addresses(list) => {
+                Found::Addresses(mut list) => {
+                    let asked = via.local.parse::<SocketAddr>().ok().and_then(|a| map::translates(a.ip()));
+                    if let Some(prefix) = asked
+                        && !list.iter().any(IpAddr::is_ipv6)
+                    {
+                        let v4 = |ip: &IpAddr| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None };
+                        let more: Vec<_> = list.iter().filter_map(v4).collect();
+                        list.extend(more.into_iter().map(|ip| IpAddr::V6(map::translated(prefix, ip))));
+                    }
                     for address in list {
                         let data = match (address, kind) {
                             (IpAddr::V4(a), RecordType::A | RecordType::ANY) => RData::A(A(a)),

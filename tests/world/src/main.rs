@@ -31,6 +31,9 @@ enum Sub {
     Model(ModelArgs),
     /// Print the names and addresses of every world
     Map,
+    /// Make the internet around this machine, which is a virtual one of the tests'
+    #[command(hide = true)]
+    Surround,
     #[command(hide = true)]
     Internet(ServerArgs),
     #[command(hide = true)]
@@ -135,6 +138,7 @@ fn run(command: Sub) -> Result<ExitCode> {
                 println!("{:<36} {:>10} {:?}", entry.name, entry.ttl, entry.answer);
             }
         }
+        Sub::Surround => runner::surround()?,
         Sub::Internet(args) => {
             witness::open(&args.description.with_file_name("witness.jsonl"))?;
             internet::run(&args.description)?;

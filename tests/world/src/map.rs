@@ -28,6 +28,14 @@ pub const METADATA4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub const RESOLVER4: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 53);
 /// The same resolver by IPv6.
 pub const RESOLVER6: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 0x53);
+/// Where the network's translator has IPv4: the last 32 bits are its address (RFC 6052).
+pub const NAT64: Ipv6Addr = Ipv6Addr::new(0x2600, 0x64, 0xff9b, 0, 0, 0, 0, 0);
+/// A resolver that answers for names without an IPv6 address by [`NAT64`] (DNS64, RFC 6147).
+pub const DNS64: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 0x64);
+/// One that does the same by a prefix that is a LAN's ([`LIE64`]), as one would who wants that LAN opened.
+pub const LIAR64: Ipv6Addr = Ipv6Addr::new(0x2600, 0, 0, 0, 0, 0, 0, 0xbad);
+/// That prefix.
+pub const LIE64: Ipv6Addr = Ipv6Addr::new(0xfd64, 0, 0, 0, 0, 0, 0, 0);
 /// An address without a name, for attempts to reach a bare address.
 pub const SINK4: Ipv4Addr = Ipv4Addr::new(11, 66, 66, 66);
 /// The same by IPv6.
@@ -213,9 +221,31 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     })
 }
 
+/// The prefix, if any, by which the resolver at `asked` translates.
+#[must_use]
+pub fn translates(asked: IpAddr) -> Option<Ipv6Addr> {
+    match asked {
+        IpAddr::V6(DNS64) => Some(NAT64),
+        IpAddr::V6(LIAR64) => Some(LIE64),
+        _ => None,
+    }
+}
+
+/// An IPv4 address as it is behind a translator.
+#[must_use]
+pub fn translated(prefix: Ipv6Addr, ip: Ipv4Addr) -> Ipv6Addr {
+    Ipv6Addr::from_bits(prefix.to_bits() | u128::from(ip.to_bits()))
+}
+
 /// Which server of the internet a packet for `local` means.
 #[must_use]
 pub fn server_at(local: IpAddr) -> &'static str {
+    if let IpAddr::V6(ip) = local
+        && ip.segments()[..6] == NAT64.segments()[..6]
+    {
+        let [.., a, b, c, d] = ip.octets();
+        return server_at(Ipv4Addr::new(a, b, c, d).into());
+    }
     match local {
         IpAddr::V4(METADATA4) => "metadata",
         IpAddr::V4(ROUTER4) | IpAddr::V6(ROUTER6 | ROUTER6_LL) => "router",

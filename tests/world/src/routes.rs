@@ -8,12 +8,15 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Result;
 use data_encoding::{BASE64, BASE64URL_NOPAD};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::json;
 
 use crate::dns::{Dns, Reply, Via};
@@ -275,8 +278,12 @@ fn proxy(mut connection: Connection, request: &Request) -> Result<()> {
     };
     connection.stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
     let rest = connection.take_rest();
-    let (mut here, mut there) = (connection.stream.socket().try_clone()?, upstream.try_clone()?);
+    let mut there = upstream.try_clone()?;
     there.write_all(&rest)?;
+    if let Stream::Tls(tls) = &mut connection.stream {
+        return within_tls(tls, there);
+    }
+    let mut here = connection.stream.socket().try_clone()?;
     let back = std::thread::spawn(move || {
         let _gone = std::io::copy(&mut there, &mut here);
         let _gone = here.shutdown(std::net::Shutdown::Write);
@@ -286,6 +293,38 @@ fn proxy(mut connection: Connection, request: &Request) -> Result<()> {
     let _gone = there.shutdown(std::net::Shutdown::Write);
     let _panicked = back.join();
     Ok(())
+}
+
+/// Both directions in turn, as one end of a TLS connection can't be in two threads.
+fn within_tls(tls: &mut StreamOwned<ServerConnection, TcpStream>, mut there: TcpStream) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let waiting = tls.conn.process_new_packets()?.plaintext_bytes_to_read() > 0;
+        let (from_here, from_there) = {
+            let mut fds =
+                [PollFd::new(tls.sock.as_fd(), PollFlags::POLLIN), PollFd::new(there.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, if waiting { PollTimeout::ZERO } else { PollTimeout::NONE })?;
+            let [here, there] = fds.map(|fd| fd.any().unwrap_or_default());
+            (here, there)
+        };
+        if waiting || from_here {
+            let n = tls.read(&mut buffer)?;
+            there.write_all(&buffer[..n])?;
+            if n == 0 {
+                return Ok(());
+            }
+        }
+        if from_there {
+            let n = there.read(&mut buffer)?;
+            tls.write_all(&buffer[..n])?;
+            tls.flush()?;
+            if n == 0 {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+                return Ok(());
+            }
+        }
+    }
 }
 
 fn dial(target: &str) -> Option<TcpStream> {

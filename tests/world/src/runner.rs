@@ -184,6 +184,12 @@ impl Server {
         Ok(Self { child, lines })
     }
 
+    /// Once the internet has its authority, tells it that the link is there.
+    fn linked(&mut self) -> Result<()> {
+        self.await_word("authority")?;
+        Ok(self.child.stdin.take().context("no pipe")?.write_all(b"\n")?)
+    }
+
     fn await_word(&mut self, word: &str) -> Result<()> {
         match self.lines.next() {
             Some(Ok(line)) if line == word => Ok(()),
@@ -209,18 +215,13 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     let mut world = Description::in_folder(folder);
     world.watch_wire = !options.no_wire && !options.machine_network;
     world.machine_network = options.machine_network;
-    let path = folder.join("WORLD.json");
-    let scripts = world.model_script.parent().context("a script in a folder")?;
-    std::fs::create_dir(scripts)?;
-    std::fs::create_dir(&world.files)?;
-    std::fs::write(&world.model_script, r#"[{"text": "(no script was given)"}]"#)?;
-    world.write(&path)?;
+    let path = furnish(&world, folder)?;
 
     users::system()?;
     world.user =
         options.user.as_deref().map(|name| users::person(name, options.uid, options.home.as_deref())).transpose()?;
     if let Some(user) = &world.user {
-        for folder in [scripts, &world.files] {
+        for folder in world.model_script.parent().iter().chain(&[world.files.as_path()]) {
             std::os::unix::fs::chown(folder, Some(user.id), Some(user.id))?;
         }
     }
@@ -236,14 +237,50 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     code
 }
 
+/// What a new world's folder has in it; gives the place of its description.
+fn furnish(world: &Description, folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("WORLD.json");
+    std::fs::create_dir(world.model_script.parent().context("a script in a folder")?)?;
+    std::fs::create_dir(&world.files)?;
+    std::fs::write(&world.model_script, r#"[{"text": "(no script was given)"}]"#)?;
+    world.write(&path)?;
+    Ok(path)
+}
+
+/// The word of a kernel's command line by which a machine says that it is a virtual one of the tests', without any other
+/// network.
+const VIRTUAL: &str = "rcc.machine=virtual";
+
+/// Makes the internet around the whole machine, as a service of it, and goes on until it is killed. Only the tests' virtual
+/// machine is one that has nothing to lose by it.
+pub fn surround() -> Result<()> {
+    let line = std::fs::read_to_string("/proc/cmdline")?;
+    ensure!(line.split_whitespace().any(|word| word == VIRTUAL), "this is not the tests' virtual machine");
+    let folder = Path::new(FOLDER);
+    std::fs::create_dir(folder)?;
+    let mut world = Description::in_folder(folder);
+    world.watch_wire = false;
+    let path = furnish(&world, folder)?;
+    let mut internet = Server::start("internet", &path)?;
+    internet.await_word("namespace")?;
+    links::host_side(internet.child.id())?;
+    internet.linked()?;
+    internet.await_word("serving")?;
+    world.internet_pid = internet.child.id();
+    world.write(&path)?;
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
+        std::os::unix::net::UnixDatagram::unbound()?.send_to(b"READY=1", socket).context("telling systemd")?;
+    }
+    bail!("the internet has ended: {}", internet.child.wait()?)
+}
+
 /// The internet and the host's services.
 fn surroundings(world: &mut Description, path: &Path) -> Result<Vec<Server>> {
     let mut internet = Server::start("internet", path)?;
     internet.await_word("namespace")?;
     links::host_side(internet.child.id())?;
     let mut hostservices = Server::start("hostservices", path)?;
-    internet.await_word("authority")?;
-    internet.child.stdin.take().context("no pipe")?.write_all(b"\n")?;
+    internet.linked()?;
     mounts::trust(&world.ca_pem)?;
     hostservices.await_word("serving")?;
     internet.await_word("serving")?;

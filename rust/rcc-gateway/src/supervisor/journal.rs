@@ -16,12 +16,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the log is.
 pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
+/// When the file has this many bytes, the next line begins a new one.
+const FULL: u64 = 256 << 20;
+/// How many full ones are kept, as `gateway.jsonl.1` (the youngest) and so on: with the current one at most 2.25 GiB. What
+/// one session may write in a day fills two; so an agent can't push out what it did the day before.
+const KEPT: u32 = 8;
 /// The longest line that a worker may send, in bytes.
 pub const MAX_LINE: usize = 4096;
 /// Fields that only the supervisor writes.
 const RESERVED: [&str; 4] = ["time", "session", "uid", "event"];
 /// Events of the supervisor's own, which a worker can't write.
-const OWN_EVENTS: [&str; 6] = ["start", "end", "refused", "suppressed", "held", "lost"];
+const OWN_EVENTS: [&str; 7] = ["start", "end", "refused", "suppressed", "held", "lost", "retire"];
 
 /// The open log.
 ///
@@ -37,6 +42,8 @@ pub struct Journal {
     lost: u64,
     failing: bool,
     checked: Duration,
+    /// [`FULL`], but for tests.
+    full: u64,
 }
 
 impl Journal {
@@ -47,7 +54,16 @@ impl Journal {
 
     fn at(path: &Path) -> io::Result<Self> {
         let (file, line) = open(path)?;
-        Ok(Self { path: path.into(), file, line, done: 0, lost: 0, failing: false, checked: Duration::ZERO })
+        Ok(Self {
+            path: path.into(),
+            file,
+            line,
+            done: 0,
+            lost: 0,
+            failing: false,
+            checked: Duration::ZERO,
+            full: FULL,
+        })
     }
 
     /// Whether the last line could be written. If not, it is tried again.
@@ -118,6 +134,10 @@ impl Journal {
             return;
         }
         self.checked = now;
+        // Between two lines, and only if the file is still the one of this name: one that somebody else moved is theirs.
+        if self.done == 0 && self.file.metadata().is_ok_and(|facts| facts.len() >= self.full) {
+            self.rotate();
+        }
         let same = match (std::fs::symlink_metadata(&self.path), self.file.metadata()) {
             (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
             _ => false,
@@ -126,6 +146,27 @@ impl Journal {
             self.file = file;
             self.done = 0;
             self.line.splice(0..0, start);
+        }
+    }
+}
+
+impl Journal {
+    /// Moves the full file on, and those before it; the eldest is replaced. Each is a rename: a kill between two leaves all
+    /// but the eldest there. What fails is tried again.
+    fn rotate(&self) {
+        let named = |n: u32| {
+            let mut name = self.path.clone().into_os_string();
+            if n > 0 {
+                name.push(format!(".{n}"));
+            }
+            PathBuf::from(name)
+        };
+        // Only as far as there is no gap: after a kill the rest has moved already.
+        let gap = (1..=KEPT).find(|n| std::fs::symlink_metadata(named(*n)).is_err()).unwrap_or(KEPT);
+        for n in (0..gap).rev() {
+            if std::fs::rename(named(n), named(n + 1)).is_err() {
+                return;
+            }
         }
     }
 }
@@ -338,6 +379,34 @@ mod tests {
             assert!(journal.works());
             assert_eq!(lines_of(&folder).last().unwrap()["event"], "kept");
         }
+    }
+
+    #[test]
+    fn a_full_file_is_moved_on_and_the_eldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut journal = Journal::at(&path).unwrap();
+        journal.full = 1;
+        for n in 0..u64::from(KEPT) + 3 {
+            journal.checked = Duration::ZERO;
+            journal.own("start", None, &[("n", n.into())]);
+        }
+        let number = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            assert_eq!(text.lines().count(), 1, "{name}: {text}");
+            serde_json::from_str::<Value>(&text).unwrap()["n"].clone()
+        };
+        let last = u64::from(KEPT) + 2;
+        assert_eq!(number("log"), last);
+        for n in 1..=KEPT {
+            assert_eq!(number(&format!("log.{n}")), last - u64::from(n));
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), KEPT as usize + 1);
+        // A kill in the middle left a gap: nothing is moved over another.
+        std::fs::remove_file(folder.path().join("log.3")).unwrap();
+        journal.checked = Duration::ZERO;
+        journal.own("start", None, &[("n", (last + 1).into())]);
+        assert_eq!((number("log.3"), number("log.4")), ((last - 2).into(), (last - 4).into()));
     }
 
     #[test]

@@ -6,23 +6,27 @@
 
 pub(crate) mod journal;
 mod people;
+mod resolv_conf;
 mod socket;
 
 use crate::policy;
 use crate::rate::Bucket;
 use journal::{Journal, Lines};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
+use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
 use rcc_report::{Code, Problem};
+use resolv_conf::ResolvConf;
 use socket::Sockets;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A worker, as the supervisor knows it.
@@ -47,7 +51,14 @@ const MOST_READERS: (usize, usize) = (4, 64);
 /// Sessions that all users together can have.
 const MOST_WORKERS: usize = 1024;
 
-/// Serves until it is killed. Its workers end with it.
+/// Set by SIGHUP: an update is installed, and this process ends once it has no session.
+static RETIRING: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn retire(_: libc::c_int) {
+    RETIRING.store(true, Ordering::Relaxed);
+}
+
+/// Serves until it is killed, and its workers end with it; or until it is told to end, and has none.
 pub fn serve() -> Result<Infallible, Problem> {
     let here = Problem::new;
     confine().map_err(|what| {
@@ -62,22 +73,39 @@ pub fn serve() -> Result<Infallible, Problem> {
             "make its folder writable for the user rcc",
         )
     })?;
+    let resolv_conf = ResolvConf::read()
+        .map_err(|e| here(Code::GATEWAY_ABSENT, "memfd", e.to_string(), "mount /proc, and see the kernel's log"))?;
     journal.own("start", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
     eprintln!("rcc-gateway: listening");
     let mut supervisor = Supervisor {
         journal,
+        resolv_conf,
         workers: Vec::new(),
         readers: Vec::new(),
         openings: HashMap::new(),
         start: Instant::now(),
     };
+    // systemd holds the sockets, and starts what is installed then when somebody calls. Made here, they would be gone.
+    if sockets.are_systemds {
+        let action = SigAction::new(SigHandler::Handler(retire), SaFlags::empty(), SigSet::empty());
+        let mut hup = SigSet::empty();
+        hup.add(Signal::SIGHUP);
+        hup.thread_block().map_err(|e| failed(&e))?;
+        // SAFETY: the handler only stores to an atomic.
+        unsafe { sigaction(Signal::SIGHUP, &action) }.map_err(|e| failed(&e))?;
+    }
     loop {
+        if RETIRING.load(Ordering::Relaxed) && supervisor.workers.is_empty() {
+            supervisor.journal.own("retire", None, &[("version", env!("CARGO_PKG_VERSION").into())]);
+            std::process::exit(0);
+        }
         supervisor.turn(&sockets);
     }
 }
 
 struct Supervisor {
     journal: Journal,
+    resolv_conf: ResolvConf,
     workers: Vec<Worker>,
     readers: Vec<Reader>,
     openings: HashMap<u32, Bucket>,
@@ -94,8 +122,8 @@ impl Supervisor {
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
         let fixed = fds.len();
         let mut heard = Vec::new();
-        // Woken at least each second while something is held back or not yet counted.
-        let mut waits = !works;
+        // Woken at least each second while something is held back or not yet counted, or there are resolvers to follow.
+        let mut waits = !works || !self.workers.is_empty();
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();
@@ -104,10 +132,12 @@ impl Supervisor {
                 heard.push(i);
             }
         }
-        let timeout = if waits { PollTimeout::from(1000u16) } else { PollTimeout::NONE };
-        if poll(&mut fds, timeout).is_err() {
+        let timeout = waits.then(|| TimeSpec::from_duration(Duration::from_secs(1)));
+        // SIGHUP comes in here or not at all: elsewhere it would be noticed only with the next event.
+        if ppoll(&mut fds, timeout, Some(SigSet::empty())).is_err() {
             return;
         }
+        self.resolv_conf.follow();
         let ready: Vec<bool> = fds.iter().map(|f| f.revents().is_none_or(|r| !r.is_empty())).collect();
         drop(fds);
         let now = self.start.elapsed();
@@ -217,7 +247,8 @@ impl Supervisor {
                 "make space on its disk",
             ));
         }
-        let worker = start(launcher, uid).map_err(|e| failed(&e))?;
+        self.resolv_conf.look();
+        let worker = start(launcher, uid, &self.resolv_conf).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }
@@ -270,8 +301,9 @@ fn failed(e: &dyn std::error::Error) -> Problem {
     )
 }
 
-/// Starts a worker: its connection is its stdin, its log its stdout; nothing else is open in it.
-fn start(launcher: &OwnedFd, uid: u32) -> std::io::Result<Worker> {
+/// Starts a worker: its connection is its stdin, its log its stdout, the machine's resolv.conf its stderr; nothing else is
+/// open in it.
+fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf) -> std::io::Result<Worker> {
     let (log, workers_end) = socket::log_pair()?;
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
@@ -282,7 +314,7 @@ fn start(launcher: &OwnedFd, uid: u32) -> std::io::Result<Worker> {
         .current_dir("/")
         .stdin(Stdio::from(launcher.try_clone()?))
         .stdout(Stdio::from(workers_end))
-        .stderr(Stdio::null())
+        .stderr(Stdio::from(resolv_conf.readable()?))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
     Ok(Worker { pid, uid, session, log, lines: Lines::new() })

@@ -19,6 +19,8 @@ pub struct Sockets {
     pub sessions: OwnedFd,
     /// For people who read the log.
     pub log: OwnedFd,
+    /// Whether systemd made both, and holds them when this process ends.
+    pub are_systemds: bool,
 }
 
 /// Takes them from systemd, or makes them.
@@ -26,11 +28,12 @@ pub fn listen() -> Result<Sockets, Problem> {
     let mut given = from_systemd().map_err(|what| {
         Problem::new(Code::GATEWAY_PORT_IN_USE, GATEWAY_SOCKET, what, "systemctl restart rcc-gateway.socket")
     })?;
+    let are_systemds = given.len() == 2;
     let mut one = |path| match given.iter().position(|(p, _)| *p == path) {
         Some(i) => Ok(given.swap_remove(i).1),
         None => made(path),
     };
-    Ok(Sockets { sessions: one(GATEWAY_SOCKET)?, log: one(LOG_SOCKET)? })
+    Ok(Sockets { sessions: one(GATEWAY_SOCKET)?, log: one(LOG_SOCKET)?, are_systemds })
 }
 
 fn made(name: &'static str) -> Result<OwnedFd, Problem> {

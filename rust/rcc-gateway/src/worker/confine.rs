@@ -1,6 +1,6 @@
 //! What a worker, or a reader of the log, gives up before it reads anything: dumps, resources, and system calls.
 //!
-//! The filter is an allowlist; whatever else is called kills the process. No program can be started (no execve, no
+//! Which files can be opened to read is [`super::files`]'s. The filter is an allowlist; whatever else is called kills the process. No program can be started (no execve, no
 //! fork), no file written, no socket but TCP and UDP made, nothing bound or listened on, no other process touched.
 
 use nix::sys::resource::{Resource, setrlimit};

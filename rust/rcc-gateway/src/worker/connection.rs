@@ -1,10 +1,11 @@
 //! One redirected connection: which name was dialled, what the policy says, what the first bytes must be, and the relay.
 
-use super::dial::{Failed, Whither};
+use super::dial::{Failed, Reached, Whither};
 use super::log::plain;
 use super::relay::{deliver_on_close, direction};
 use super::session::{LiveHost, Session};
 use super::sniff::{self, Kind, Prelude};
+use super::way::Way;
 use super::{endpoint, http_relay, report};
 use crate::client_hello::{self, Guard};
 use crate::http1;
@@ -202,25 +203,25 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    async fn connect(&self) -> Result<TcpStream, End> {
+    async fn connect(&self) -> Result<Way, End> {
         let whither = self.to.name.as_ref().map_or(Whither::Address(self.to.ip), Whither::Name);
-        let server = self.session.dialer.connect(self.policy, whither, self.to.port, self.private).await?;
-        let address = server.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
-        let event = json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
+        let Reached { way, proxy } =
+            self.session.dialer.connect(self.policy, whither, self.to.port, self.private).await?;
+        let address = way.socket().peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+        let mut event = json!({"event": "connect", "conn": self.number, "name": plain(&self.to.text()), "port": self.to.port,
             "rule": self.rule, "check": self.check.to_string(), "address": address});
+        if let Some(proxy) = proxy {
+            // The address is the proxy's then.
+            event["proxy"] = proxy.into();
+        }
         // Nothing is passed on before it is on record.
         self.session.log.written(&event).await;
-        Ok(server)
+        Ok(way)
     }
 }
 
 /// Both directions, unchecked.
-async fn relay(
-    session: &Session,
-    client: &mut TcpStream,
-    server: &mut TcpStream,
-    (up, down): Counts<'_>,
-) -> Result<(), End> {
+async fn relay(session: &Session, client: &mut TcpStream, server: &mut Way, (up, down): Counts<'_>) -> Result<(), End> {
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
@@ -230,7 +231,7 @@ async fn relay(
         )?;
     }
     deliver_on_close(client);
-    deliver_on_close(server);
+    server.deliver_on_close();
     Ok(())
 }
 
@@ -238,7 +239,7 @@ async fn relay(
 async fn checked(
     session: &Session,
     client: &mut TcpStream,
-    server: &mut TcpStream,
+    server: &mut Way,
     prelude: Prelude<'_>,
     (up, down): Counts<'_>,
 ) -> Result<(), End> {
@@ -279,6 +280,7 @@ async fn checked(
                 }
                 Prelude::Free(first) => {
                     to_server.write_all(&first).await?;
+                    to_server.flush().await?;
                     up.set(up.get() + first.len() as u64);
                 }
                 Prelude::Unknown(..) => {}
@@ -292,7 +294,7 @@ async fn checked(
         tokio::try_join!(upwards, downwards)?;
     }
     deliver_on_close(client);
-    deliver_on_close(server);
+    server.deliver_on_close();
     Ok(())
 }
 

@@ -1,12 +1,16 @@
 //! Connects to what a decision allows: resolves the name, judges each address, tries those that are left.
 //!
 //! Invariant: no connection to an address that the policy does not allow for that name and port, nor to one of this
-//! machine's own, nor (unless the policy gives a private range) to one on its links.
+//! machine's own, nor (unless the policy gives a private range, or calls it made up) to one on its links. The proxy's own
+//! address, if the policy gives it, is the exception. What a proxy connects to is judged as far as it is known here.
 
+use super::proxy::Proxy;
 use super::relay::{abort_on_close, tune};
 use super::resolver::{Failure, Resolver};
+use super::tls::Trust;
+use super::way::Way;
 use rcc_host::net::HostNet;
-use rcc_policy::{HostName, Ipv6Net, Ranges, Resolved};
+use rcc_policy::{HostName, Ipv6Net, ProxyHost, Ranges, Resolved};
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +23,9 @@ use tokio::task::JoinSet;
 const HEAD_START: Duration = Duration::from_millis(250);
 /// How long all of them have.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a look-up may take by which a proxy's target is judged: there, resolvers may not know names outside.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// Where to.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +45,9 @@ pub enum Failed {
     /// The name could not be resolved.
     #[error("{0}")]
     Unresolved(#[from] Failure),
+    /// The proxy has not connected.
+    #[error("the proxy has not connected, by its status {0}")]
+    Proxy(u16),
     /// No address accepted.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -46,17 +56,68 @@ pub enum Failed {
 /// Dials.
 pub struct Dialer {
     resolver: Resolver,
+    proxy: Option<Proxy>,
+    trust: Rc<Trust>,
     host: RefCell<Option<(Instant, Rc<HostNet>)>>,
 }
 
+/// A connection, and by which proxy.
+pub struct Reached {
+    /// The connection.
+    pub way: Way,
+    /// The proxy's URL.
+    pub proxy: Option<String>,
+}
+
 impl Dialer {
-    /// With a resolver of its own.
-    pub fn new(resolver: Resolver) -> Self {
-        Self { resolver, host: RefCell::new(None) }
+    /// With a resolver of its own, and a proxy if that is the way out.
+    pub fn new(resolver: Resolver, proxy: Option<Proxy>, trust: Rc<Trust>) -> Self {
+        Self { resolver, proxy, trust, host: RefCell::new(None) }
     }
 
-    /// Connects to the name or address at `port`.
+    /// Connects to the name or address at `port`: private endpoints directly, all others by the proxy if there is one.
     pub async fn connect(
+        &self,
+        policy: &Resolved,
+        to: Whither<'_>,
+        port: u16,
+        private: Option<&Ranges>,
+    ) -> Result<Reached, Failed> {
+        if let (Some(proxy), None) = (&self.proxy, private) {
+            let way = self.by_proxy(policy, proxy, to, port).await?;
+            return Ok(Reached { way, proxy: Some(proxy.facts.to_string()) });
+        }
+        let way = Way::Plain(self.direct(policy, to, port, private).await?);
+        Ok(Reached { way, proxy: None })
+    }
+
+    /// A proxy resolves names itself. What this machine's resolvers say of one must be all allowed; they need not know it.
+    async fn by_proxy(&self, policy: &Resolved, proxy: &Proxy, to: Whither<'_>, port: u16) -> Result<Way, Failed> {
+        let (known, target) = match to {
+            Whither::Address(ip) => (Rc::from([ip]), SocketAddr::new(ip, port).to_string()),
+            Whither::Name(name) => {
+                let known = tokio::time::timeout(GLANCE, self.resolver.addresses(name)).await;
+                (known.ok().and_then(Result::ok).unwrap_or_else(|| Rc::from([])), format!("{name}:{port}"))
+            }
+        };
+        let host = self.host()?;
+        let nat64 = self.translators(&known, &host).await.unwrap_or_else(|_| Rc::from([]));
+        for ip in known.iter().map(IpAddr::to_canonical) {
+            judge(policy, &host, ip, port, None, &nat64).map_err(Failed::Forbidden)?;
+        }
+        let at = proxy.facts.port;
+        let stream = match &proxy.facts.host {
+            // Root's word: it may be this machine's own.
+            ProxyHost::Address(ip) => within_patience(vec![SocketAddr::new(*ip, at)]).await?,
+            ProxyHost::Name(name) => {
+                let via = proxy.facts.via.map(Ranges::from);
+                self.direct(policy, Whither::Name(name), at, via.as_ref()).await?
+            }
+        };
+        proxy.tunnel(stream, &self.trust, &target).await
+    }
+
+    async fn direct(
         &self,
         policy: &Resolved,
         to: Whither<'_>,
@@ -68,29 +129,36 @@ impl Dialer {
             Whither::Name(name) => self.resolver.addresses(name).await?,
         };
         let host = self.host()?;
-        let nat64 = if addresses.iter().any(|ip| ip.to_canonical().is_ipv6()) {
-            self.resolver.nat64().await
-        } else {
-            Rc::from([])
+        let (nat64, unknown) = match self.translators(&addresses, &host).await {
+            Ok(known) => (known, None),
+            Err(e) => (Rc::from([]), Some(e)),
         };
         let (mut good, mut why) = (Vec::new(), None);
         for ip in addresses.iter().map(IpAddr::to_canonical) {
+            let by_way_of = private.is_some() || is_made_up(policy, ip);
             match judge(policy, &host, ip, port, private, &nat64) {
-                Ok(()) if ip.is_ipv6() && !host.v6 && private.is_none() => {}
+                Ok(()) if ip.is_ipv6() && !by_way_of && (!host.v6 || unknown.is_some()) => {}
                 Ok(()) => good.push(SocketAddr::new(ip, port)),
                 Err(reason) => why = Some(reason),
             }
         }
         if good.is_empty() {
-            return Err(
-                why.map_or_else(|| io::Error::from(io::ErrorKind::NetworkUnreachable).into(), Failed::Forbidden)
-            );
+            return Err(match (why, unknown) {
+                (Some(reason), _) => Failed::Forbidden(reason),
+                (None, Some(failure)) => failure.into(),
+                (None, None) => io::Error::from(io::ErrorKind::NetworkUnreachable).into(),
+            });
         }
-        let stream = tokio::time::timeout(PATIENCE, race(interleaved(good)))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        tune(&stream);
-        Ok(stream)
+        Ok(within_patience(good).await?)
+    }
+
+    /// By which prefixes the network translates, if any of the addresses could be used and be a translation.
+    async fn translators(&self, addresses: &[IpAddr], host: &HostNet) -> Result<Rc<[Ipv6Net]>, Failure> {
+        if host.v6 && addresses.iter().any(|ip| ip.to_canonical().is_ipv6()) {
+            self.resolver.nat64().await
+        } else {
+            Ok(Rc::from([]))
+        }
     }
 
     /// The machine's addresses and links, read again after a second.
@@ -120,11 +188,24 @@ fn judge(
         if seen.is_loopback() || seen.is_unspecified() || seen.is_multicast() || host.is_own(seen) {
             return Err(format!("{seen} is this machine's own"));
         }
-        if private.is_none() && host.is_on_link(seen) {
+        // A VPN's made-up addresses may be a link's.
+        if private.is_none() && host.is_on_link(seen) && !is_made_up(policy, seen) {
             return Err(format!("{seen} is on a network of this machine's"));
         }
     }
     policy.may_connect(private, ip, port, nat64).map_err(|(reason, detail)| format!("{reason}: {detail}"))
+}
+
+/// Whether the policy says that a VPN makes up such addresses.
+fn is_made_up(policy: &Resolved, ip: IpAddr) -> bool {
+    policy.fake_ip.iter().any(|range| range.contains(&ip))
+}
+
+async fn within_patience(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let raced = tokio::time::timeout(PATIENCE, race(interleaved(addresses))).await;
+    let stream = raced.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    tune(&stream);
+    Ok(stream)
 }
 
 /// IPv6 and IPv4 by turns, in their order otherwise.

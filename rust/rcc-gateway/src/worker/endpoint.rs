@@ -9,6 +9,7 @@ use super::dial::Whither;
 use super::log::plain;
 use super::relay::deliver_on_close;
 use super::session::Session;
+use super::tls::Within;
 use crate::api::{self, Scanner};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -19,37 +20,25 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use rcc_host::trusted;
-use rcc_policy::CredentialEndpoint;
+use rcc_policy::{CredentialEndpoint, HostName};
 use rcc_proto::{Credential, CredentialKind, Secret};
 use rcc_report::{Code, Problem};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::ServerName;
 use serde_json::json;
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// How long an idle upstream connection is kept.
 const IDLE: Duration = Duration::from_secs(50);
 /// Idle upstream connections that are kept.
 const KEPT: usize = 8;
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(20);
-/// Where distributions keep their bundle of CA certificates.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// What the API wants to see beside a subscription's token.
@@ -61,19 +50,31 @@ pub struct Endpoint {
     pub facts: CredentialEndpoint,
     kind: CredentialKind,
     secret: Secret,
-    tls: OnceCell<Arc<rustls::ClientConfig>>,
     idle: RefCell<Vec<(Instant, SendRequest<Incoming>)>>,
 }
 
+/// What the policy's key files hold, by endpoint.
+pub type Keys = Vec<(HostName, Result<Credential, Problem>)>;
+
+/// Reads the policy's key files.
+pub fn keys(named: &[CredentialEndpoint]) -> Keys {
+    named.iter().filter_map(|f| Some((f.endpoint.clone(), from_file(f, f.key_file.as_deref()?)))).collect()
+}
+
 /// The endpoints of a session: those that the policy names and that have a key, the launcher's before the file's.
-pub fn endpoints(named: &[CredentialEndpoint], brought: Vec<Credential>) -> Result<Vec<Rc<Endpoint>>, Problem> {
-    let mut brought = brought;
+pub fn endpoints(
+    named: &[CredentialEndpoint],
+    brought: Vec<Credential>,
+    keys: Keys,
+) -> Result<Vec<Rc<Endpoint>>, Problem> {
+    let (mut brought, mut keys) = (brought, keys);
     let mut found = Vec::new();
     for facts in named {
         let own = brought.iter().position(|c| c.endpoint == facts.endpoint.as_str()).map(|i| brought.swap_remove(i));
-        let credential = match (own, &facts.key_file) {
+        let file = keys.iter().position(|(of, _)| *of == facts.endpoint).map(|i| keys.swap_remove(i).1);
+        let credential = match (own, file) {
             (Some(credential), _) => credential,
-            (None, Some(path)) => from_file(facts, path)?,
+            (None, Some(file)) => file?,
             (None, None) => continue,
         };
         let fine =
@@ -90,7 +91,6 @@ pub fn endpoints(named: &[CredentialEndpoint], brought: Vec<Credential>) -> Resu
             facts: facts.clone(),
             kind: credential.kind,
             secret: credential.secret,
-            tls: OnceCell::new(),
             idle: RefCell::default(),
         }));
     }
@@ -276,37 +276,16 @@ impl Endpoint {
         let stream = session
             .dialer
             .connect(&session.policy(), Whither::Name(&facts.upstream), facts.port, facts.private.as_ref())
-            .await?;
+            .await?
+            .way;
         let name = ServerName::try_from(facts.upstream.to_string())?;
-        let config = match self.tls.get() {
-            Some(config) => config.clone(),
-            None => self.tls.get_or_init(|| tls(session.policy().ca_bundle.as_deref())).clone(),
-        };
-        let stream = tokio::time::timeout(HANDSHAKE, TlsConnector::from(config).connect(name, stream)).await??;
+        let stream = session.trust.connect(name, stream, Within::Http).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::task::spawn_local(async move {
             let _ = connection.await;
         });
         Ok(sender)
     }
-}
-
-/// The client's side of TLS: the system's CA certificates and those of the policy. Without any, nobody is trusted.
-fn tls(bundle: Option<&str>) -> Arc<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let system = BUNDLES.iter().find_map(|path| trusted::read(Path::new(path)).ok());
-    let own = bundle.and_then(|path| trusted::read(Path::new(path)).ok());
-    for pem in [system, own].into_iter().flatten() {
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = match versions {
-        Ok(builder) => builder.with_root_certificates(roots).with_no_client_auth(),
-        Err(_) => unreachable!("ring has the default versions' cipher suites"),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Arc::new(config)
 }
 
 /// An answer's body on its way to the agent: ends with an error before the first byte of the key.

@@ -3,6 +3,7 @@
 
 use super::connection::End;
 use super::relay::{Pipes, deliver_on_close, pump, with_buffer};
+use super::way::{FromServer, Source, ToServer};
 use crate::http1::{self, Answer, Requests, Step};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -32,7 +33,7 @@ pub struct Upgrade {
 /// protocol, which the caller relays.
 pub async fn requests(
     from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
+    to: &mut ToServer<'_>,
     mut requests: Requests,
     mut buffer: Vec<u8>,
     up: &Cell<u64>,
@@ -53,6 +54,7 @@ pub async fn requests(
             Step::Body(n) => {
                 let here = usize::try_from(n).unwrap_or(usize::MAX).min(buffer.len());
                 to.write_all(&buffer[..here]).await?;
+                to.flush().await?;
                 buffer.drain(..here);
                 up.set(up.get() + here as u64);
                 let left = n - here as u64;
@@ -70,12 +72,14 @@ pub async fn requests(
                 let cut = cut.unwrap_or(take..take);
                 to.write_all(&buffer[..cut.start]).await?;
                 to.write_all(&buffer[cut.end..take]).await?;
+                to.flush().await?;
                 buffer.drain(..take);
                 up.set(up.get() + take as u64);
                 if asks {
                     upgrade.answered.notified().await;
                     if upgrade.answer.get() == Some(Answer::Switched) {
                         to.write_all(&buffer).await?;
+                        to.flush().await?;
                         up.set(up.get() + buffer.len() as u64);
                         return Ok(false);
                     }
@@ -88,35 +92,41 @@ pub async fn requests(
 /// Passes the first answer on and says what it was, if the client asked for an upgrade; otherwise returns at the
 /// server's first byte.
 pub async fn answers(
-    from: &mut ReadHalf<'_>,
+    from: &mut FromServer<'_>,
     to: &mut WriteHalf<'_>,
     down: &Cell<u64>,
     upgrade: &Upgrade,
 ) -> Result<(), End> {
-    from.as_ref().readable().await?;
+    let mut seen = Vec::new();
+    match from.socket() {
+        Some(socket) => socket.readable().await?,
+        // Whether anything has come is only known by reading it.
+        None => drop(read_more(from, &mut seen).await?),
+    }
     upgrade.answering.set(true);
+    to.write_all(&seen).await?;
+    down.set(down.get() + seen.len() as u64);
     if !upgrade.asked.get() {
         return Ok(());
     }
-    let mut seen = Vec::new();
     let answer = loop {
+        match http1::upgrade_answer(&seen) {
+            Answer::Need => {}
+            known => break known,
+        }
         let before = seen.len();
         if read_more(from, &mut seen).await? == 0 {
             break Answer::Refused;
         }
         to.write_all(&seen[before..]).await?;
         down.set(down.get() + (seen.len() - before) as u64);
-        match http1::upgrade_answer(&seen) {
-            Answer::Need => {}
-            known => break known,
-        }
     };
     upgrade.answer.set(Some(answer));
     upgrade.answered.notify_one();
     Ok(())
 }
 
-async fn read_more(from: &mut ReadHalf<'_>, into: &mut Vec<u8>) -> io::Result<usize> {
+async fn read_more(from: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>) -> io::Result<usize> {
     poll_fn(|cx| {
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);

@@ -11,6 +11,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use rcc_report::escaped;
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
+/// Events of the session itself that wait for room, at most.
+const OWED: usize = 120;
 /// How often a line is tried again that had no room, at least.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,8 @@ struct Inner {
     progress: Notify,
     denials: Bounded,
     names: Bounded,
+    /// Events of the session itself that had no room: they go before all that comes later.
+    owed: RefCell<VecDeque<Value>>,
     start: Instant,
 }
 
@@ -61,6 +66,7 @@ impl Log {
             progress: Notify::new(),
             denials: Bounded::new("deny"),
             names: Bounded::new("dns"),
+            owed: RefCell::default(),
             start: Instant::now(),
         }))
     }
@@ -85,6 +91,7 @@ impl Log {
                 Err(Errno::EAGAIN | Errno::EINTR) => ready.clear_ready(),
                 Ok(8) => {
                     self.0.written.set(u64::from_le_bytes(count));
+                    self.pay();
                     self.0.progress.notify_waiters();
                 }
                 Ok(_) | Err(_) => return,
@@ -153,14 +160,30 @@ impl Log {
         }
     }
 
-    /// Sends an event of the session's beginning or end, if there is room.
+    /// Sends an event of the session itself; as soon as there is room, and before anything that comes later. No agent causes
+    /// these, and they are few: of a firewall that comes and goes each second for a minute, the last are dropped.
     pub fn session(&self, event: &Value) {
         self.count(&self.0.denials);
         self.count(&self.0.names);
-        self.send(event);
+        if !self.send(event) && self.0.owed.borrow().len() < OWED {
+            self.0.owed.borrow_mut().push_back(event.clone());
+        }
+    }
+
+    /// Sends what had no room. Whether nothing is left of it.
+    fn pay(&self) -> bool {
+        let mut owed = self.0.owed.borrow_mut();
+        while owed.front().is_some_and(|event| self.put(event)) {
+            owed.pop_front();
+        }
+        owed.is_empty()
     }
 
     fn send(&self, event: &Value) -> bool {
+        self.pay() && self.put(event)
+    }
+
+    fn put(&self, event: &Value) -> bool {
         let line = event.to_string();
         let sent = send(self.0.fd.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         if sent.is_ok() {
@@ -170,9 +193,74 @@ impl Log {
     }
 }
 
+/// Characters of a text that an agent or launcher chose.
+const TEXT: usize = 300;
+
 /// Text that an agent or launcher chose, made fit for a line: escaped, and cut at 300 characters.
 pub fn plain(text: &str) -> String {
-    let cut: String = text.chars().take(300).collect();
+    let cut: String = text.chars().take(TEXT).collect();
     let text = escaped(&cut);
     text.chars().take(600).collect()
+}
+
+/// A list, in as many texts as it takes to have all of it in lines.
+pub fn plain_list(all: &[String]) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    for one in all {
+        let last = texts.len() - 1;
+        if texts[last].len() + one.len() >= TEXT && !texts[last].is_empty() {
+            texts.push(String::new());
+        }
+        let last = texts.len() - 1;
+        if !texts[last].is_empty() {
+            texts[last].push(' ');
+        }
+        texts[last].push_str(one);
+    }
+    texts.iter().map(|text| plain(text)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_the_person_did_is_not_lost_when_there_is_no_room() {
+        let flags = SockFlag::SOCK_NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let log = Log::new(ours);
+        let mut filled = 0;
+        while log.send(&json!({"event": "filler"})) {
+            filled += 1;
+        }
+        log.session(&json!({"event": "grants", "grants": "a"}));
+        log.session(&json!({"event": "unproven"}));
+        assert!(!log.send(&json!({"event": "later"})));
+        let mut lines = Vec::new();
+        let hear = || {
+            let mut line = [0; 4096];
+            let heard = recv(theirs.as_raw_fd(), &mut line, MsgFlags::MSG_DONTWAIT);
+            heard.ok().map(|n| String::from_utf8_lossy(&line[..n]).into_owned())
+        };
+        for _ in 0..filled {
+            lines.extend(hear());
+        }
+        assert!(log.send(&json!({"event": "later"})));
+        while let Some(line) = hear() {
+            lines.push(line);
+        }
+        let events = lines[filled..].iter().map(|l| serde_json::from_str::<Value>(l).unwrap()["event"].clone());
+        assert_eq!(events.collect::<Vec<_>>(), ["grants", "unproven", "later"]);
+    }
+
+    #[test]
+    fn a_long_list_is_whole_in_several_texts() {
+        let all: Vec<String> = (0..100).map(|n| format!("host-{n}.example.org:443")).collect();
+        let texts = plain_list(&all);
+        assert!(texts.len() > 5 && texts.iter().all(|t| t.len() <= TEXT), "{texts:?}");
+        assert_eq!(texts.join(" "), all.join(" "));
+        assert_eq!(plain_list(&[]), [""]);
+    }
 }

@@ -10,14 +10,18 @@ mod connection;
 mod dial;
 mod dns_server;
 mod endpoint;
+mod files;
 pub mod handover;
 mod http_relay;
 mod log;
+mod proxy;
 mod relay;
 mod report;
 mod resolver;
 mod session;
 mod sniff;
+mod tls;
+mod way;
 
 use crate::policy;
 use handover::Received;
@@ -25,11 +29,11 @@ use log::Log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
-use rcc_policy::Fingerprint;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
-use session::Session;
+use session::{FromRoot, Session};
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -53,10 +57,12 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     if confine::before_anything(supervisor).is_err() {
         return ExitCode::FAILURE;
     }
-    // SAFETY: the supervisor passes exactly these two descriptors as stdin and stdout; nothing here prints.
-    let (launcher, log) = unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1)) };
+    // SAFETY: the supervisor passes exactly these descriptors as stdin, stdout and stderr; nothing here prints.
+    let (launcher, log, resolv_conf) =
+        unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1), OwnedFd::from_raw_fd(2)) };
     let log = Log::new(log);
-    let outcome = prepare(&launcher).and_then(|prepared| handshake(&launcher, prepared, session, &log));
+    let outcome =
+        prepare(&launcher, resolv_conf.into()).and_then(|prepared| handshake(&launcher, prepared, session, &log));
     match outcome {
         Ok((session, sockets, acceptors, agreed)) => run(&launcher, &Rc::new(session), sockets, &acceptors, agreed),
         Err(problem) => {
@@ -70,14 +76,18 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
 /// What is read and made before the first byte of the launcher's.
 struct Prepared {
     policy: rcc_policy::Policy,
+    given: FromRoot,
+    files: files::Landlock,
     acceptors: accept::Acceptors,
     own_namespace: u64,
 }
 
-fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
+fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
     let failed = |what: String| Problem::new(Code::GATEWAY_BUSY, "gateway", what, "try again; see the gateway's log");
     let policy = policy::load()?;
-    let limits = policy.resolve(&[]).map_err(policy::first)?.limits;
+    let resolved = policy.resolve(&[]).map_err(policy::first)?;
+    let given = FromRoot::read(&resolved, resolv_conf)?;
+    let limits = resolved.limits;
     let own_namespace = handover::own_namespace().map_err(|e| {
         Problem::new(
             Code::KERNEL_TOO_OLD,
@@ -86,10 +96,13 @@ fn prepare(launcher: &OwnedFd) -> Result<Prepared, Problem> {
             "use Linux 5.14 or later",
         )
     })?;
+    // Before there are threads: it is for those that are started after it.
+    let files = files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
+        .map_err(|e| failed(format!("it could not confine itself to its files: {e}")))?;
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
     confine::system_calls(launcher).map_err(|e| failed(format!("it could not confine itself: {e}")))?;
-    Ok(Prepared { policy, acceptors, own_namespace })
+    Ok(Prepared { policy, given, files, acceptors, own_namespace })
 }
 
 type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
@@ -112,9 +125,17 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let session = Session::new(prepared.policy, resolved, credentials, log.clone())?;
+    let files = match prepared.files {
+        files::Landlock::InForce(version) => format!("confined by Landlock {version}"),
+        files::Landlock::Absent => "not confined: this kernel has no Landlock".to_owned(),
+    };
+    let session = Session::new(prepared.policy, resolved, credentials, prepared.given, log.clone())?;
+    let mut granted = log::plain_list(&grants).into_iter();
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
-        "fingerprint": fingerprint, "grants": log::plain(&grants.join(" "))}));
+        "fingerprint": fingerprint, "files": files, "grants": granted.next()}));
+    for more in granted {
+        log.session(&json!({"event": "grants", "grants": more}));
+    }
     tell(
         launcher,
         &FromGateway::Opened(Opened {
@@ -178,18 +199,22 @@ async fn watch(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result
         match handover::receive_now(launcher) {
             Ok(Received::Nothing) => ready.clear_ready(),
             Ok(Received::End) => return Ok(()),
-            Ok(Received::Message(ToGateway::Grants { grants }, fds)) if agreed.minor >= 1 && fds.is_empty() => {
-                tell(launcher, &grant(session, &grants));
-            }
-            Ok(Received::Message(ToGateway::End, fds)) if agreed.minor >= 1 && fds.is_empty() => {
-                tell(launcher, &FromGateway::Summary(session.summary()));
-            }
-            Ok(Received::Message(..)) => return Err(handover::protocol("this is not said after `listen`")),
+            Ok(Received::Message(said, fds)) => heed(launcher, session, agreed, said, fds.is_empty())?,
             Err(problem) => return Err(problem),
         }
         // One that says much must not keep connections waiting.
         tokio::task::yield_now().await;
     }
+}
+
+/// Does what the launcher says during a session.
+fn heed(launcher: &OwnedFd, session: &Session, agreed: Version, said: ToGateway, plain: bool) -> Result<(), Problem> {
+    match said {
+        ToGateway::Grants { grants } if agreed.minor >= 1 && plain => tell(launcher, &grant(session, &grants)),
+        ToGateway::End if agreed.minor >= 1 && plain => tell(launcher, &FromGateway::Summary(session.summary())),
+        _ => return Err(handover::protocol("this is not said after `listen`")),
+    }
+    Ok(())
 }
 
 /// Proves the host firewall once a second; while it is not proven, nothing moves.
@@ -207,7 +232,7 @@ async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> 
         let reason = log::plain(&problem.what);
         session.log.session(&json!({"event": "unproven", "code": problem.code.to_string(), "reason": reason}));
         tell(launcher, &FromGateway::Held { problem });
-        if hold(launcher, &session.log, fingerprint).is_break() {
+        if hold(launcher, session, agreed)?.is_break() {
             return Ok(());
         }
         session.log.session(&json!({"event": "proven"}));
@@ -216,16 +241,22 @@ async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> 
 }
 
 /// Blocks the one thread that reads, decides, dials and passes on, until the firewall is proven; breaks when the launcher
-/// or the supervisor has gone.
-fn hold(launcher: &OwnedFd, log: &Log, fingerprint: Fingerprint) -> ControlFlow<()> {
+/// or the supervisor has gone. What the person grants or denies meanwhile is in force before anything moves again.
+fn hold(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<ControlFlow<()>, Problem> {
     loop {
-        let mut gone = [PollFd::new(launcher.as_fd(), PollFlags::empty()), log.poll_fd()];
-        match poll(&mut gone, PollTimeout::from(HELD_LOOK)) {
+        let mut heard = [PollFd::new(launcher.as_fd(), PollFlags::POLLIN), session.log.poll_fd()];
+        match poll(&mut heard, PollTimeout::from(HELD_LOOK)) {
             Ok(0) | Err(Errno::EINTR) => {}
-            _ => return ControlFlow::Break(()),
+            Ok(_) if heard[1].any() == Some(true) => return Ok(ControlFlow::Break(())),
+            Ok(_) => match handover::receive_now(launcher)? {
+                Received::Nothing => {}
+                Received::End => return Ok(ControlFlow::Break(())),
+                Received::Message(said, fds) => heed(launcher, session, agreed, said, fds.is_empty())?,
+            },
+            Err(_) => return Ok(ControlFlow::Break(())),
         }
-        if canary::prove(fingerprint).is_ok() {
-            return ControlFlow::Continue(());
+        if canary::prove(session.root.fingerprint()).is_ok() {
+            return Ok(ControlFlow::Continue(()));
         }
     }
 }
@@ -234,7 +265,9 @@ fn hold(launcher: &OwnedFd, log: &Log, fingerprint: Fingerprint) -> ControlFlow<
 fn grant(session: &Session, grants: &[String]) -> FromGateway {
     match session.grant(grants) {
         Ok(cut) => {
-            session.log.session(&json!({"event": "grants", "grants": log::plain(&grants.join(" ")), "cut": cut}));
+            for some in log::plain_list(grants) {
+                session.log.session(&json!({"event": "grants", "grants": some, "cut": cut}));
+            }
             FromGateway::Granted { cut }
         }
         Err(problem) => {

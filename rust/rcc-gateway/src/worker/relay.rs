@@ -5,6 +5,7 @@
 //! takes that back. So a denial, an error, and the death of the process are all seen as a reset, and no data is left to
 //! the kernel that no longer has an owner (the firewall's rules go by owner).
 
+use super::way::{Sink, Source};
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
@@ -15,9 +16,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// The shared buffer. What fills it is worth a splice.
 const SMALL: usize = 16 * 1024;
@@ -100,8 +100,8 @@ enum Moved {
 
 /// Moves up to `limit` bytes (all, if `None`) until the source ends; true if it ended, false if the limit was reached.
 pub async fn pump(
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
+    from: &mut impl Source,
+    to: &mut impl Sink,
     limit: Option<u64>,
     moved: &Cell<u64>,
     pipes: &Pipes,
@@ -113,9 +113,13 @@ pub async fn pump(
         if !rest.is_empty() {
             to.write_all(&rest).await?;
         }
+        to.flush().await?;
         moved.set(moved.get() + n as u64);
         left -= n as u64;
-        if n == SMALL && left > 0 {
+        if n == SMALL
+            && left > 0
+            && let (Some(from), Some(to)) = (from.socket(), to.socket())
+        {
             let (ended, n) = spliced(from, to, left, moved, pipes).await?;
             left -= n;
             if ended {
@@ -127,7 +131,7 @@ pub async fn pump(
 }
 
 /// One read into the shared buffer, and as much of it written as goes at once.
-async fn small(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, room: usize) -> io::Result<Moved> {
+async fn small(from: &mut impl Source, to: &mut impl Sink, room: usize) -> io::Result<Moved> {
     poll_fn(|cx| {
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(&mut buffer[..room]);
@@ -152,13 +156,12 @@ async fn small(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, room: usize) -> 
 
 /// Splices until the source has nothing more at the moment.
 async fn spliced(
-    from: &ReadHalf<'_>,
-    to: &WriteHalf<'_>,
+    from: &TcpStream,
+    to: &TcpStream,
     limit: u64,
     moved: &Cell<u64>,
     pipes: &Pipes,
 ) -> io::Result<(bool, u64)> {
-    let (from, to): (&TcpStream, &TcpStream) = (from.as_ref(), to.as_ref());
     let pipe = pipes.take()?;
     let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
     let mut total = 0u64;
@@ -199,12 +202,7 @@ async fn spliced(
 }
 
 /// The whole of one direction, with its end passed on.
-pub async fn direction(
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
-    moved: &Cell<u64>,
-    pipes: &Pipes,
-) -> io::Result<()> {
+pub async fn direction(from: &mut impl Source, to: &mut impl Sink, moved: &Cell<u64>, pipes: &Pipes) -> io::Result<()> {
     pump(from, to, None, moved, pipes).await?;
     to.shutdown().await
 }

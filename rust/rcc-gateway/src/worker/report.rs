@@ -22,6 +22,10 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpStream;
 
+/// What an agent that tried the host's own services wants to know: those attempts never come to the gateway.
+const HERE: &str =
+    "localhost is this sandbox itself: databases and servers of the host, and published ports, are out of reach.\n";
+
 /// Denials that are remembered, each host and port once.
 const DENIALS: usize = 64;
 /// Hosts of which it is remembered what was exchanged.
@@ -85,7 +89,7 @@ impl Report {
     /// The denials as text.
     fn why(&self, root: &Policy, now: &Resolved) -> String {
         if self.denials.is_empty() {
-            return "rcc: nothing was denied in this session so far.\n".into();
+            return format!("rcc: nothing was denied in this session so far.\n{HERE}");
         }
         let mut text = String::from(
             "rcc: what this session was denied, the latest first (times are UTC). Only the person can allow a host,\n\
@@ -104,7 +108,7 @@ impl Report {
         if self.forgotten > 0 {
             let _ = writeln!(text, "\nand {} earlier ones", self.forgotten);
         }
-        text
+        text + "\n" + HERE
     }
 
     /// The session in short. `under_way` is what connections that still live have exchanged.

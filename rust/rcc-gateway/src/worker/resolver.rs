@@ -3,21 +3,24 @@
 //! with a random number, and only an answer to that very question counts.
 
 use super::relay::abort_on_close;
-use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
-use hickory_proto::rr::{Name, RData, RecordType};
+use super::tls::{Trust, Within};
+use rcc_host::dns::{Answer, Question, RecordType};
 use rcc_host::resolv_conf;
-use rcc_policy::{HostName, Ipv6Net, Resolvers};
+use rcc_policy::{HostName, Ipv6Net, Resolver as Server, Resolvers, Tls, address};
+use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, UdpSocket};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio_rustls::client::TlsStream;
 
 /// How long one resolver has for one answer; each is tried twice.
 const PATIENCE: Duration = Duration::from_millis(2500);
@@ -27,6 +30,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 const CACHE: usize = 256;
 /// Addresses of each kind that are used of one answer.
 const ADDRESSES: usize = 8;
+/// How long it is known by which prefixes the network translates.
+const TRANSLATES: Duration = Duration::from_secs(300);
+/// How long it stays unknown, when no resolver told: so long no IPv6 address is used, and nobody is asked again.
+const UNKNOWN: Duration = Duration::from_secs(2);
+/// How long a resolver's TLS connection is kept without a question: most servers close theirs later.
+const IDLE: Duration = Duration::from_secs(5);
 /// Queries at once.
 const QUERIES: usize = 32;
 
@@ -43,13 +52,20 @@ pub enum Failure {
 
 /// What is remembered of a name: its addresses, until when.
 type Cached = (Instant, Rc<[IpAddr]>);
+/// The prefixes of the network's translators, or why they are not known, until when.
+type Translators = (Instant, Result<Rc<[Ipv6Net]>, Failure>);
 
 /// Asks, and remembers.
 pub struct Resolver {
     from: Resolvers,
     cache: RefCell<HashMap<HostName, Cached>>,
-    system: RefCell<(Option<SystemTime>, Vec<SocketAddr>)>,
-    nat64: RefCell<Option<(Instant, Rc<[Ipv6Net]>)>>,
+    /// The machine's resolv.conf, as the supervisor keeps it; what was read of it last.
+    resolv_conf: File,
+    system: RefCell<(Vec<u8>, Rc<[Server]>)>,
+    nat64: RefCell<Option<Translators>>,
+    trust: Rc<Trust>,
+    /// Connections to resolvers that are asked by TLS, between two questions.
+    idle: RefCell<Vec<(SocketAddr, Instant, TlsStream<TcpStream>)>>,
     queries: Semaphore,
     /// The resolver that answered last is asked first.
     first: Cell<usize>,
@@ -57,11 +73,14 @@ pub struct Resolver {
 
 impl Resolver {
     /// A resolver that has asked nothing yet.
-    pub fn new(from: Resolvers) -> Self {
+    pub fn new(from: Resolvers, resolv_conf: File, trust: Rc<Trust>) -> Self {
         Self {
             from,
+            resolv_conf,
+            trust,
+            idle: RefCell::default(),
             cache: RefCell::default(),
-            system: RefCell::default(),
+            system: RefCell::new((Vec::new(), Rc::from([]))),
             nat64: RefCell::default(),
             queries: Semaphore::new(QUERIES),
             first: Cell::new(0),
@@ -107,25 +126,30 @@ impl Resolver {
         Ok(addresses)
     }
 
-    /// The prefixes by which this network translates IPv4 (RFC 7050), asked for when first needed.
-    pub async fn nat64(&self) -> Rc<[Ipv6Net]> {
-        if let Some((until, prefixes)) = &*self.nat64.borrow()
+    /// The prefixes by which this network translates IPv4 (RFC 7050), asked for when first needed. What no resolver told
+    /// is not known: an address that could be a translation can't be judged then.
+    pub async fn nat64(&self) -> Result<Rc<[Ipv6Net]>, Failure> {
+        if let Some((until, known)) = &*self.nat64.borrow()
             && *until > Instant::now()
         {
-            return prefixes.clone();
+            return known.clone();
         }
-        let mut prefixes = Vec::new();
-        if let Ok(name) = HostName::parse("ipv4only.arpa")
-            && let Ok((found, _)) = self.query(&name, RecordType::AAAA).await
-        {
-            prefixes
-                .extend(found.iter().filter_map(|ip| if let IpAddr::V6(ip) = ip { nat64_prefix(*ip) } else { None }));
-        }
-        prefixes.sort_unstable();
-        prefixes.dedup();
-        let prefixes: Rc<[Ipv6Net]> = prefixes.into();
-        *self.nat64.borrow_mut() = Some((Instant::now() + Duration::from_secs(300), prefixes.clone()));
-        prefixes
+        let name = HostName::parse("ipv4only.arpa").map_err(|e| Failure::Unreachable(e.to_string()))?;
+        let known = match self.query(&name, RecordType::AAAA).await {
+            Ok((found, _)) => {
+                let prefix = |ip: IpAddr| if let IpAddr::V6(ip) = ip { address::nat64_prefix(ip) } else { None };
+                let mut prefixes: Vec<_> =
+                    found.into_iter().filter_map(prefix).filter(address::may_translate).collect();
+                prefixes.sort_unstable();
+                prefixes.dedup();
+                Ok(prefixes.into())
+            }
+            Err(Failure::NoAddress) => Ok(Rc::from([])),
+            Err(e) => Err(e),
+        };
+        let lasts = if known.is_ok() { TRANSLATES } else { UNKNOWN };
+        *self.nat64.borrow_mut() = Some((Instant::now() + lasts, known.clone()));
+        known
     }
 
     async fn query(&self, name: &HostName, kind: RecordType) -> Result<(Vec<IpAddr>, u32), Failure> {
@@ -138,10 +162,14 @@ impl Resolver {
         let mut last = None;
         for i in 0..servers.len() * 2 {
             let n = (self.first.get() + i) % servers.len();
-            match tokio::time::timeout(PATIENCE, ask(servers[n], name, kind)).await {
+            match tokio::time::timeout(PATIENCE, self.ask(&servers[n], name, kind)).await {
                 Ok(Ok(answer)) => {
                     self.first.set(n);
-                    return answer.ok_or(Failure::NoAddress);
+                    return match answer {
+                        Answer::Addresses(found, ttl) => Ok((found, ttl)),
+                        Answer::NoName => Err(Failure::NoAddress),
+                        Answer::Truncated => Err(unreachable(&"an answer that is cut off")),
+                    };
                 }
                 Ok(Err(e)) => last = Some(e),
                 Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
@@ -150,126 +178,92 @@ impl Resolver {
         Err(unreachable(&last.map_or_else(String::new, |e| e.to_string())))
     }
 
-    fn servers(&self) -> io::Result<Vec<SocketAddr>> {
+    fn servers(&self) -> io::Result<Rc<[Server]>> {
         match &self.from {
-            Resolvers::Given(given) => Ok(given.iter().map(|r| r.address).collect()),
+            Resolvers::Given(given) => Ok(given.as_slice().into()),
             Resolvers::System => {
-                let changed = std::fs::metadata(resolv_conf::RESOLV_CONF)?.modified().ok();
+                let mut text = vec![0; resolv_conf::LONGEST];
+                let n = self.resolv_conf.read_at(&mut text, 0)?;
+                text.truncate(n);
+                if text.is_empty() {
+                    return Err(io::Error::other("the machine's resolv.conf can't be read"));
+                }
                 let mut system = self.system.borrow_mut();
-                if changed.is_none() || system.0 != changed {
-                    let text = rcc_host::trusted::read_plain(Path::new(resolv_conf::RESOLV_CONF))?;
-                    *system = (changed, resolv_conf::nameservers(&String::from_utf8_lossy(&text)));
+                if system.0 != text {
+                    let found = resolv_conf::nameservers(&String::from_utf8_lossy(&text));
+                    *system = (text, found.into_iter().map(|address| Server { address, tls: None }).collect());
+                    // Another network: what names and translators were in the last one is of no use.
                     self.cache.borrow_mut().clear();
+                    self.nat64.borrow_mut().take();
                 }
                 Ok(system.1.clone())
             }
         }
     }
+
+    /// One query to one resolver. One that is to be asked by TLS is asked by nothing else.
+    async fn ask(&self, server: &Server, name: &HostName, kind: RecordType) -> io::Result<Answer> {
+        let question = Question::new(name, kind)?;
+        match &server.tls {
+            Some(certificate) => self.by_tls(server.address, certificate, &question).await,
+            None => by_datagram(server.address, &question).await,
+        }
+    }
+
+    /// By a connection that is there already, or by a new one if there is none or it has ended meanwhile.
+    async fn by_tls(&self, server: SocketAddr, certificate: &Tls, question: &Question) -> io::Result<Answer> {
+        while let Some(mut stream) = self.idle(server) {
+            if let Ok(answer) = exchange(&mut stream, question).await {
+                self.idle.borrow_mut().push((server, Instant::now(), stream));
+                return Ok(answer);
+            }
+        }
+        let name = match certificate {
+            Tls::Name(name) => ServerName::try_from(name.to_string()).map_err(io::Error::other)?,
+            Tls::Address => server.ip().into(),
+        };
+        let stream = connect(server).await?;
+        let mut stream = self.trust.connect(name, stream, Within::Any).await?;
+        let answer = exchange(&mut stream, question).await?;
+        self.idle.borrow_mut().push((server, Instant::now(), stream));
+        Ok(answer)
+    }
+
+    fn idle(&self, server: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|(_, since, _)| since.elapsed() < IDLE);
+        let at = idle.iter().position(|(of, ..)| *of == server)?;
+        Some(idle.swap_remove(at).2)
+    }
 }
 
-/// One query to one resolver: its addresses and their least TTL; `None` if the name has none.
-async fn ask(server: SocketAddr, name: &HostName, kind: RecordType) -> io::Result<Option<(Vec<IpAddr>, u32)>> {
-    let mut number = [0; 2];
-    getrandom::fill(&mut number).map_err(io::Error::other)?;
-    let mut query = Message::new();
-    query.set_id(u16::from_be_bytes(number));
-    query.set_recursion_desired(true);
-    let full = Name::from_ascii(format!("{name}.")).map_err(io::Error::other)?;
-    let question = Query::query(full, kind);
-    query.add_query(question.clone());
-    let bytes = query.to_vec().map_err(io::Error::other)?;
-
+async fn by_datagram(server: SocketAddr, question: &Question) -> io::Result<Answer> {
     let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     socket.connect(&server.into())?;
     let socket = UdpSocket::from_std(socket.into())?;
-    socket.send(&bytes).await?;
+    socket.send(question.datagram()).await?;
     let mut buffer = [0; 4096];
     loop {
         let n = socket.recv(&mut buffer).await?;
-        let Ok(answer) = Message::from_vec(&buffer[..n]) else { continue };
-        if !answers(&answer, &query, &question) {
-            continue;
+        match question.answer(&buffer[..n]) {
+            None => {}
+            Some(Ok(Answer::Truncated)) => return exchange(&mut connect(server).await?, question).await,
+            Some(answer) => return answer,
         }
-        let answer = if answer.truncated() { by_tcp(server, &bytes, &query, &question).await? } else { answer };
-        return read(&answer, kind);
     }
 }
 
-async fn by_tcp(server: SocketAddr, bytes: &[u8], query: &Message, question: &Query) -> io::Result<Message> {
+async fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     abort_on_close(&socket)?;
-    let mut stream = socket.connect(server).await?;
-    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes()[..], bytes].concat()).await?;
+    socket.connect(server).await
+}
+
+async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), question: &Question) -> io::Result<Answer> {
+    stream.write_all(&question.framed()?).await?;
+    stream.flush().await?;
     let length = stream.read_u16().await?;
     let mut answer = vec![0; length.into()];
     stream.read_exact(&mut answer).await?;
-    let answer = Message::from_vec(&answer).map_err(io::Error::other)?;
-    if answers(&answer, query, question) { Ok(answer) } else { Err(io::Error::other("an answer to another question")) }
-}
-
-fn answers(answer: &Message, query: &Message, question: &Query) -> bool {
-    answer.id() == query.id()
-        && answer.message_type() == MessageType::Response
-        && matches!(answer.queries(), [q] if q.name().eq_ignore_root_and_case(question.name()) && q.query_type() == question.query_type())
-}
-
-trait SameName {
-    fn eq_ignore_root_and_case(&self, other: &Self) -> bool;
-}
-
-impl SameName for Name {
-    fn eq_ignore_root_and_case(&self, other: &Self) -> bool {
-        self.iter().count() == other.iter().count()
-            && self.iter().zip(other.iter()).all(|(a, b)| a.eq_ignore_ascii_case(b))
-    }
-}
-
-/// The addresses in an answer. The chain of aliases is the resolver's affair: it is asked for nothing more.
-fn read(answer: &Message, kind: RecordType) -> io::Result<Option<(Vec<IpAddr>, u32)>> {
-    match answer.response_code() {
-        ResponseCode::NoError => {}
-        ResponseCode::NXDomain => return Ok(None),
-        code => return Err(io::Error::other(code.to_string())),
-    }
-    let (mut found, mut ttl) = (Vec::new(), u32::MAX);
-    for record in answer.answers() {
-        let ip = match (record.data(), kind) {
-            (RData::A(a), RecordType::A) => IpAddr::V4(a.0),
-            (RData::AAAA(a), RecordType::AAAA) => IpAddr::V6(a.0),
-            _ => continue,
-        };
-        ttl = ttl.min(record.ttl());
-        found.push(ip);
-    }
-    Ok(Some((found, ttl)))
-}
-
-/// The prefix by which `ipv4only.arpa`'s 192.0.0.170 or .171 was put into an IPv6 address (RFC 6052, section 2.2).
-fn nat64_prefix(ip: Ipv6Addr) -> Option<Ipv6Net> {
-    let o = ip.octets();
-    let is_well_known = |v4: [u8; 4]| v4 == [192, 0, 0, 170] || v4 == [192, 0, 0, 171];
-    let forms: [(u8, [usize; 4]); 6] = [
-        (96, [12, 13, 14, 15]),
-        (64, [9, 10, 11, 12]),
-        (56, [7, 9, 10, 11]),
-        (48, [6, 7, 9, 10]),
-        (40, [5, 6, 7, 9]),
-        (32, [4, 5, 6, 7]),
-    ];
-    let (length, _) = forms.into_iter().find(|(_, at)| is_well_known(at.map(|i| o[i])))?;
-    Ipv6Net::new(ip, length).ok().map(|n| n.trunc())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_prefix_of_a_translator_is_found() {
-        let p = |s: &str| nat64_prefix(s.parse().unwrap()).map(|n| n.to_string());
-        assert_eq!(p("64:ff9b::c000:aa"), Some("64:ff9b::/96".into()));
-        assert_eq!(p("2001:db8:1:2:c0:0:ab00:0"), Some("2001:db8:1:2::/64".into()));
-        assert_eq!(p("2001:db8::1"), None);
-    }
+    question.answer(&answer).unwrap_or_else(|| Err(io::Error::other("an answer to another question")))
 }

@@ -4,19 +4,22 @@ use super::accept::Arrivals;
 use super::dial::Dialer;
 use super::endpoint::{self, Endpoint};
 use super::log::Log;
+use super::proxy::Proxy;
 use super::relay::Pipes;
 use super::report::Report;
 use super::resolver::Resolver;
+use super::tls::Trust;
 use super::{connection, dns_server};
 use crate::rate::Bucket;
 use crate::stand_in::StandIns;
-use rcc_policy::{Check, Decision, HostName, Policy, Ranges, Resolved, Resolvers, Target};
+use rcc_policy::{Check, Decision, HostName, Policy, Ranges, Resolved, Target};
 use rcc_proto::{Credential, REPORT_HOST, Summary};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -48,6 +51,8 @@ pub struct Session {
     pub pipes: Pipes,
     /// The way out.
     pub dialer: Dialer,
+    /// Whose certificates the gateway itself trusts.
+    pub trust: Rc<Trust>,
     endpoints: Vec<Rc<Endpoint>>,
     open: Cell<u32>,
     dns_streams: Cell<u32>,
@@ -59,25 +64,33 @@ pub struct Session {
     down: Cell<u64>,
 }
 
+/// What is read of files, before anything is heard and no other can be opened.
+pub struct FromRoot {
+    /// The keys of credential endpoints; each is used, or missed, only if the launcher brings none.
+    pub keys: endpoint::Keys,
+    /// The proxy, with its credentials.
+    pub proxy: Option<Proxy>,
+    /// The machine's resolv.conf as it is at any time, by the supervisor.
+    pub resolv_conf: File,
+}
+
+impl FromRoot {
+    /// Reads the files that the policy names.
+    pub fn read(policy: &Resolved, resolv_conf: File) -> Result<Self, Problem> {
+        let proxy = policy.upstream_proxy.clone().map(Proxy::new).transpose()?;
+        Ok(Self { keys: endpoint::keys(&policy.credentials), proxy, resolv_conf })
+    }
+}
+
 impl Session {
     /// A session by the policy and the launcher's wishes.
-    pub fn new(root: Policy, policy: Resolved, credentials: Vec<Credential>, log: Log) -> Result<Self, Problem> {
-        if policy.upstream_proxy.is_some() {
-            return Err(Problem::new(
-                Code::POLICY_BAD_VALUE,
-                "upstream_proxy",
-                "this gateway can't use a proxy yet",
-                "leave out `upstream_proxy`",
-            ));
-        }
-        if matches!(&policy.resolvers, Resolvers::Given(all) if all.iter().any(|r| r.tls.is_some())) {
-            return Err(Problem::new(
-                Code::POLICY_BAD_VALUE,
-                "resolvers",
-                "this gateway can't ask a resolver by TLS yet",
-                "name resolvers without `tls://`",
-            ));
-        }
+    pub fn new(
+        root: Policy,
+        policy: Resolved,
+        credentials: Vec<Credential>,
+        given: FromRoot,
+        log: Log,
+    ) -> Result<Self, Problem> {
         // The hook's redirect is for IPv4: there, a range of IPv6 would be a promise that nothing keeps.
         if let Some(range) = policy.ranges().iter().find(|range| range.addr().is_ipv6()) {
             return Err(Problem::new(
@@ -87,8 +100,13 @@ impl Session {
                 "name the host instead of its addresses; names with IPv6 addresses work",
             ));
         }
-        let endpoints = endpoint::endpoints(&policy.credentials, credentials)?;
-        let dialer = Dialer::new(Resolver::new(policy.resolvers.clone()));
+        let endpoints = endpoint::endpoints(&policy.credentials, credentials, given.keys)?;
+        let trust = Rc::new(Trust::new(policy.ca_bundle.clone()));
+        let dialer = Dialer::new(
+            Resolver::new(policy.resolvers.clone(), given.resolv_conf, trust.clone()),
+            given.proxy,
+            trust.clone(),
+        );
         Ok(Self {
             stand_ins: RefCell::new(StandIns::new(policy.limits.names)),
             root,
@@ -98,6 +116,7 @@ impl Session {
             log,
             pipes: Pipes::default(),
             dialer,
+            trust,
             endpoints,
             open: Cell::new(0),
             dns_streams: Cell::new(0),

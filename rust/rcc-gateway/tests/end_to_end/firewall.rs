@@ -66,6 +66,19 @@ fn connections_are_held_until_the_firewall_is_in_force_again() {
         }
         world.log_with(&["\"event\":\"unproven\"", "RCC-906"]);
         world.log_with(&["\"event\":\"proven\""]);
+        // What the person denies meanwhile is answered at once, and nothing more passes afterwards.
+        assert!(remove(&Nft::find().unwrap()).unwrap());
+        assert!(matches!(hear(&session.launcher), Some(FromGateway::Held { .. })));
+        for connection in [&mut before, &mut meanwhile] {
+            connection.write_all(b"\0end").unwrap();
+        }
+        say(&session.launcher, &ToGateway::Grants { grants: vec!["!allowed.example".into()] }, &[]);
+        assert!(matches!(hear(&session.launcher), Some(FromGateway::Granted { cut: 2 })));
+        put_in_force();
+        assert!(matches!(hear(&session.launcher), Some(FromGateway::Released)));
+        for connection in [&mut before, &mut meanwhile] {
+            assert!(!matches!(connection.read(&mut answer), Ok(1..)), "it was cut");
+        }
         // The launcher's end is seen while all is held, too.
         assert!(remove(&Nft::find().unwrap()).unwrap());
         assert!(matches!(hear(&session.launcher), Some(FromGateway::Held { .. })));

@@ -1,6 +1,9 @@
 //! The real supervisor and workers, in namespaces of the test's own.
 
 mod agent;
+// Makes system calls in another process, which has an instruction set.
+#[cfg(target_arch = "x86_64")]
+mod confined;
 mod firewall;
 mod grants;
 mod key;
@@ -8,6 +11,7 @@ mod launcher;
 mod measure;
 mod netlink;
 mod record;
+mod translator;
 mod world;
 
 /// The policy of most tests.

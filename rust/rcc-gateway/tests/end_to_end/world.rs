@@ -30,6 +30,9 @@ pub const RCC: u32 = 4711;
 pub const ALICE: u32 = 1000;
 pub const MALLORY: u32 = 1001;
 
+/// A name with this address has none: its resolver fails.
+pub const FAILS: &str = "0.0.0.0";
+
 /// Runs the body of the calling test in a world of its own.
 pub fn in_world(test: &str, body: impl FnOnce()) {
     if std::env::var_os("RCC_GATEWAY_WORLD").is_some() {
@@ -148,12 +151,17 @@ impl World {
         self.names.lock().unwrap().insert(name.into(), addresses.iter().map(|a| a.parse().unwrap()).collect());
     }
 
+    /// Wires the internet's side further.
+    pub fn wire(&self, f: impl FnOnce() + Send + 'static) {
+        within(&self.internet, f).join().unwrap();
+    }
+
     /// A server in the internet, on all its addresses: `f` serves each connection.
     pub fn server(&self, port: u16, f: impl Fn(TcpStream) + Send + Sync + 'static) {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let f = Arc::new(f);
         within(&self.internet, move || {
-            let listener = TcpListener::bind(("0.0.0.0", port)).unwrap();
+            let listener = TcpListener::bind(("::", port)).unwrap();
             ready.send(()).unwrap();
             for c in listener.incoming().flatten() {
                 let f = f.clone();
@@ -372,6 +380,9 @@ fn resolver(names: &Names, asked: &Mutex<Vec<String>>, ready: &std::sync::mpsc::
         match names.lock().unwrap().get(&name) {
             None => {
                 answer.set_response_code(ResponseCode::NXDomain);
+            }
+            Some(addresses) if addresses.iter().any(|ip| ip.to_string() == FAILS) => {
+                answer.set_response_code(ResponseCode::ServFail);
             }
             Some(addresses) => {
                 for ip in addresses {

@@ -1,7 +1,7 @@
 //! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init
-//! PROCESSES CMD…` the container's first process; called `git` it stands before git in the container. Not for people.
+//! PROCESSES CMD…` the container's first process; called `git` or `docker` it stands before these in the container. Not for people.
 
-use rcc_launch::git_front;
+use rcc_launch::{engine_front, git_front};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -10,8 +10,13 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next();
-    if name.as_deref().map(Path::new).and_then(Path::file_name) == Some(git_front::NAME.as_ref()) {
+    let name =
+        name.as_deref().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    if name == git_front::NAME {
         return ExitCode::from(git_front::run(&arguments.collect::<Vec<_>>()));
+    }
+    if engine_front::NAMES.contains(&name) {
+        return ExitCode::from(engine_front::run(name));
     }
     match arguments.next().as_ref().and_then(|a| a.to_str()) {
         Some("hook") => match arguments.next() {

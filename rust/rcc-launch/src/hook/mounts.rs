@@ -7,7 +7,7 @@ use super::{Failure, Step};
 use crate::mountinfo::{self, Mount};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
-use rcc_proto::{HookSpec, MountCheck, Protected};
+use rcc_proto::{Cover, HookSpec, MountCheck, Protected};
 use rcc_report::Code;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -42,19 +42,24 @@ pub(super) fn check_and_cover(pid: i32, root: &Path, spec: &HookSpec) -> Result<
         known(&mount, spec)?;
     }
     let root = open_folder(root).step("opening the container's root")?;
-    let mut project = None;
+    let mut places = Vec::new();
     for mount in &spec.mounts {
         let place = same_file(&root, mount)?;
         restrict(&place, mount)?;
-        if mount.target == spec.project {
-            project = Some(place);
-        }
+        places.push((&mount.target, place));
     }
     for socket in &spec.masked {
         mask(&root, socket, &spec.empty_file).step(&socket.display().to_string())?;
     }
-    let project = project.ok_or_else(|| Failure::new(Code::SESSION_HOOK, "project", "it is not among the mounts"))?;
-    cover(&project, spec)
+    // The places are those that were compared: folders above them lie in the agent's home, where another session of the
+    // same project can swap them for others at any moment.
+    for protected in &spec.protected {
+        let place = places.iter().find(|(target, _)| **target == protected.under).map(|(_, place)| place);
+        let under = || protected.under.display().to_string();
+        let place = place.ok_or_else(|| Failure::new(Code::SESSION_HOOK, under(), "it is not among the mounts"))?;
+        cover(place, protected).step(&protected.under.join(&protected.path).display().to_string())?;
+    }
+    Ok(())
 }
 
 /// A mount below the container's root, with its place as the agent will see it; the root itself is not one.
@@ -138,20 +143,17 @@ fn mask(root: &OwnedFd, socket: &Path, empty: &Path) -> io::Result<()> {
     attach(&copy_of(empty)?, &target)
 }
 
-/// The project is the one that was compared: folders above it lie in the agent's home, where another session of the same
-/// project can swap them for others at any moment.
-fn cover(project: &OwnedFd, spec: &HookSpec) -> Result<(), Failure> {
-    for protected in &spec.protected {
-        cover_one(project, protected).step(&protected.path.display().to_string())?;
-    }
-    Ok(())
-}
-
-fn cover_one(project: &OwnedFd, protected: &Protected) -> io::Result<()> {
-    let target = crate::beneath::open(project, &protected.path, libc::O_PATH)?;
-    let tree = match &protected.copy {
-        Some(copy) => copy_of(copy)?,
-        None => open_tree(target.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH)?,
+fn cover(place: &OwnedFd, protected: &Protected) -> io::Result<()> {
+    let target = crate::beneath::open(place, &protected.path, libc::O_PATH)?;
+    let itself = || open_tree(target.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH);
+    let tree = match &protected.cover {
+        Cover::Copy(copy) => copy_of(copy)?,
+        Cover::Pin => itself()?,
+        Cover::Close => {
+            let tree = itself()?;
+            set_attributes(&tree, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
+            tree
+        }
     };
     attach(&tree, &target)
 }

@@ -74,7 +74,7 @@ pub fn texts(endpoints: &[Endpoint]) -> Vec<String> {
 /// Does what the person wants to the sessions that run here, and remembers it where that is asked for. What root's
 /// policy forbids changes nothing anywhere.
 pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
-    let machine = Machine::probe().map_err(one)?;
+    let machine = Machine::probe()?;
     let found = Project::find(None, &machine.person).map_err(one)?;
     let running = here(&machine, &found);
     // A session's project may be further up than the nearest repository; there is one, since live projects don't nest.

@@ -39,7 +39,7 @@ enum Command {
 }
 
 pub fn run(args: &HomeArgs) -> Done {
-    let machine = Machine::probe().map_err(|p| vec![p])?;
+    let machine = Machine::probe()?;
     match &args.command {
         Command::List { json } => list(&machine, *json, false),
         Command::Du { json } => list(&machine, *json, true),

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod allow;
+pub mod check;
 pub mod claude;
 pub mod deny;
 pub mod home;
@@ -10,6 +11,9 @@ pub mod login;
 pub mod logout;
 pub mod plan;
 pub mod run;
+pub mod setup;
 pub mod shell;
+pub mod status;
 pub mod toolchain;
 pub mod why;
+pub mod worktree;

@@ -37,7 +37,7 @@ pub struct WhyArgs {
 
 pub fn run(args: &WhyArgs) -> Done {
     let (host, port) = target(&args.to).map_err(one)?;
-    let machine = Machine::probe().map_err(one)?;
+    let machine = Machine::probe()?;
     let (policy, text) = prepare::policy_and_text()?;
     let project = Project::find(args.project.as_deref(), &machine.person).map_err(one)?;
     let (grants, forbidden) = policy.capped(&Remembered::of(&machine.person).grants(&project).map_err(one)?);
@@ -58,8 +58,7 @@ pub fn run(args: &WhyArgs) -> Done {
         Resolvers::Given(_) => [].into(),
     };
     // Its number is not spoken of; where there is no such user yet, any that nobody has will do.
-    let gateway =
-        nix::unistd::User::from_name(rcc_proto::GATEWAY_USER).ok().flatten().map_or(u32::MAX, |u| u.uid.as_raw());
+    let gateway = rcc_preflight::probe::account(rcc_proto::GATEWAY_USER).ok().flatten().map_or(u32::MAX, |u| u.uid);
     let facts = Facts { gateway, resolvers, on_link: net.on_link.iter().copied().collect(), nat64: [].into() };
     let table = Table::new(&policy.egress(), policy.fingerprint(), &facts);
     let question = Question { from: args.from, host, port };

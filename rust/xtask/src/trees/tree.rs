@@ -52,10 +52,16 @@ impl Trees {
 
     /// Makes the tree of a suite, unless it is there.
     pub fn ensure(&self, suite: &str, log: &Path) -> Result<()> {
+        self.ensure_with(suite, suite, &[], log)
+    }
+
+    /// Makes the tree of that name, with more packages than minbase has, unless it is there.
+    pub fn ensure_with(&self, name: &str, suite: &str, packages: &[&str], log: &Path) -> Result<()> {
         let named = suite.starts_with(|c: char| c.is_ascii_lowercase())
             && suite.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         ensure!(named && suite != "packages", "{suite} is no name of a release");
-        let (tree, beside) = (self.place(suite), self.place(&format!("{suite}.new")));
+        let mut include = packages.to_vec();
+        let (tree, beside) = (self.place(name), self.place(&format!("{name}.new")));
         let packages = self.packages(suite);
         fs::create_dir_all(packages.join("partial"))?;
         if tree.is_dir() {
@@ -66,7 +72,10 @@ impl Trees {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation=private", "--", "debootstrap", "--variant=minbase"]);
         if self.mirror.starts_with("https:") {
-            command.arg("--include=ca-certificates");
+            include.push("ca-certificates");
+        }
+        if !include.is_empty() {
+            command.arg(format!("--include={}", include.join(",")));
         }
         command.arg(format!("--cache-dir={}", packages.display())).arg(suite).arg(&beside).arg(&self.mirror);
         let said = File::create(log).with_context(|| log.display().to_string())?;
@@ -77,6 +86,11 @@ impl Trees {
             bail!("debootstrap ended with {status}; {}\n{}", log.display(), last.join("\n"));
         }
         fs::rename(&beside, &tree).with_context(|| tree.display().to_string())
+    }
+
+    /// Takes the tree of that name away. Nothing of a run is mounted there, or it isn't touched.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        remove_tree(&self.place(name))
     }
 
     /// A copy for one run, with this machine's ways to its mirrors.

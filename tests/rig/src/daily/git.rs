@@ -141,31 +141,103 @@ printf '#!/bin/sh\necho yes >hook-ran\n' >.git/hooks/pre-commit; chmod +x .git/h
 cp -a . ../template
 "#;
 
+/// In a linked worktree beside the repository, which the person lets come along.
+const IN_WORKTREE: &[Step] = &[
+    works(
+        "commit",
+        "echo 2 >>file; git commit -qam two; test \"$(git log -1 --format='%an %ae')\" = 'Ann ann@example.org'",
+    ),
+    works("the repository's own hook", "echo 2 >>file; git commit -qam two; test \"$(cat hook-ran)\" = yes"),
+    works("branch", "git branch later; git rev-parse -q --verify later >/dev/null"),
+    works("switch -c", "git switch -qc later; test \"$(git branch --show-current)\" = later"),
+    works(
+        "push",
+        "echo 2 >>file; git commit -qam two; git push -q origin tree; git -C .remote rev-parse -q --verify tree >/dev/null",
+    ),
+    works("fetch", "git fetch -q; test \"$(git log --format=%s -1 origin/main)\" = later"),
+    works(
+        "pull --rebase",
+        "echo 2 >mine; git add mine; git commit -qm mine; git pull -q --rebase origin main; test -f later; test -f mine",
+    ),
+    works(
+        "stash",
+        "echo 2 >>file; git stash -q; test \"$(cat file)\" = 1; git stash pop -q; test \"$(tail -1 file)\" = 2",
+    ),
+    works("merge of the main worktree's branch", "git merge -q main; git log -1 --format=%s >/dev/null"),
+    works(
+        "worktree add, in the worktree",
+        "git worktree add -q -b topic .trees/topic; cd .trees/topic; echo 2 >>file; git commit -qam two",
+    ),
+    refused("gc", "git gc -q", "outside of it: git gc -q"),
+    refused(
+        "config --local",
+        "git config --local user.name Bea; test \"$(git config user.name)\" = Bea",
+        "for sessions alone: git config --global",
+    ),
+    refused(
+        "push -u",
+        "git push -qu origin tree; git -C .remote rev-parse -q --verify tree >/dev/null",
+        "push needs none",
+    ),
+];
+
+/// The same repository, a remote in a linked worktree, and another worktree.
+const WITH_WORKTREES: &str = r#"
+cd ~/project; rm -rf ../template ../tree ../other; mkdir ../template
+git worktree add -q -b tree ../tree; git worktree add -q -b other ../other
+mv .remote ../tree/.remote; git remote set-url origin "$HOME/tree/.remote"
+cp -a ../project ../tree ../other ../template
+"#;
+
 /// Does everything with the git in `folder`. The rig's project is used up.
 pub fn table(rig: &Rig<'_>, folder: &Path) -> Result<Table> {
+    steps(rig, folder, "project", &[REPOSITORY], STEPS)
+}
+
+/// The same in a linked worktree.
+pub fn worktree(rig: &Rig<'_>, folder: &Path) -> Result<Table> {
+    steps(rig, folder, "tree", &[REPOSITORY, WITH_WORKTREES, "rcc worktree allow ~/tree >&2"], IN_WORKTREE)
+}
+
+fn steps(rig: &Rig<'_>, folder: &Path, place: &str, make: &[&str], steps: &[Step]) -> Result<Table> {
     let path = format!("{}:/usr/bin:/bin", folder.display());
-    let outside = |script: &str| -> Result<Output> {
+    let place = rig.user.home.join(place);
+    let outside = |script: &str, place: &Path| -> Result<Output> {
         let mut command = rig.command("/bin/bash");
-        Ok(command.args(["-euo", "pipefail", "-c", script]).env("PATH", &path).output()?)
+        // Where rcc is comes last, as another git may be there.
+        command.current_dir(place).env("PATH", format!("{path}:/usr/local/bin"));
+        Ok(command.args(["-euo", "pipefail", "-c", script]).output()?)
     };
-    let made = outside(REPOSITORY)?;
-    ensure!(made.status.success(), "the repository can't be made: {}", shown(&made));
-    let version = String::from_utf8(outside("git --version")?.stdout)?.trim().to_owned();
+    for script in make {
+        let made = outside(script, &rig.project)?;
+        ensure!(made.status.success(), "the repository can't be made: {}", shown(&made));
+    }
+    let mut version = String::from_utf8(outside("git --version", &place)?.stdout)?.trim().to_owned();
+    let several = place != rig.project;
+    if several {
+        version += ", in a worktree";
+    }
+    let again = if several {
+        "cd ~; for f in project tree other; do find $f -mindepth 1 -delete; cp -a template/$f/. $f/; done"
+    } else {
+        "cd ~/project; find . -mindepth 1 -delete; cp -a ../template/. ."
+    };
     let mut rows = Vec::new();
-    for step in STEPS {
+    for step in steps {
         let again = || -> Result<()> {
-            let output = outside("cd ~/project; find . -mindepth 1 -delete; cp -a ../template/. .")?;
+            let output = outside(again, &place)?;
             ensure!(output.status.success(), "{}", shown(&output));
             Ok(())
         };
         again()?;
-        let control = outside(step.script)?;
+        let control = outside(step.script, &place)?;
         again()?;
         let script = format!("PATH=$HOME/.local/bin:/run/rcc/bin:{path}; set -euo pipefail; {}", step.script);
-        let output = rig.inside(&script).context("starting rcc")?;
+        let mut command = rig.rcc(["run", "--", "/bin/bash", "-c", &script]);
+        let output = command.current_dir(&place).output().context("starting rcc")?;
         rows.push(Row {
             what: step.what.to_owned(),
-            outside: if control.status.success() { Ok(()) } else { Err(shown(&control)) },
+            outside: Some(if control.status.success() { Ok(()) } else { Err(shown(&control)) }),
             inside: judged(step, &output),
         });
     }

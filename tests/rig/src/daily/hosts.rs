@@ -30,7 +30,7 @@ pub fn table(rig: &Rig<'_>) -> Result<Table> {
             (false, false) if line == "rcc allow denied.example" => Inside::Refused(line),
             _ => Inside::Fails(shown(&output)),
         };
-        rows.push(Row { what: (*what).to_owned(), outside, inside });
+        rows.push(Row { what: (*what).to_owned(), outside: Some(outside), inside });
     }
     Ok(Table { title: "one more host".to_owned(), rows })
 }

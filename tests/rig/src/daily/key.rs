@@ -29,7 +29,7 @@ pub fn table(rig: &Rig<'_>) -> Result<Table> {
         let (outside, inside) = (bare(rig, outside)?, session(rig, &format!("key-{}", rows.len()))?);
         rows.push(Row {
             what: what.to_owned(),
-            outside: says_it(&outside, says),
+            outside: Some(says_it(&outside, says)),
             inside: says_it(&inside, says).map_or_else(Inside::Fails, |()| Inside::Works),
         });
     }
@@ -39,7 +39,7 @@ pub fn table(rig: &Rig<'_>) -> Result<Table> {
     let line = said.lines().find(|line| line.contains("RCC-601")).map(str::to_owned);
     rows.push(Row {
         what: "no key, after rcc logout".to_owned(),
-        outside: says_it(&outside, "Not logged in"),
+        outside: Some(says_it(&outside, "Not logged in")),
         inside: line.map_or_else(|| Inside::Fails(shown(&inside)), Inside::Refused),
     });
     Ok(Table { title: "keys, by what the agent says".to_owned(), rows })

@@ -1,0 +1,152 @@
+//! The connection to a server, as the relay needs it: a socket, or a socket to a proxy within TLS.
+
+use super::relay::deliver_on_close;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, tcp};
+use tokio_rustls::client::TlsStream;
+
+/// A connection on its way out.
+pub enum Way {
+    /// To the server, or through a proxy that is spoken to without TLS.
+    Plain(TcpStream),
+    /// Through a proxy that is spoken to by TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// What is read from: a socket's half, or what is not spliced.
+pub trait Source: AsyncRead + Unpin {
+    /// The socket, if its bytes are as they are on the wire.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+/// What is written to.
+pub trait Sink: AsyncWrite + Unpin {
+    /// The same.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl Source for tcp::ReadHalf<'_> {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.as_ref())
+    }
+}
+
+impl Sink for tcp::WriteHalf<'_> {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.as_ref())
+    }
+}
+
+/// The server's side, to read from.
+pub enum FromServer<'a> {
+    /// Of a socket.
+    Plain(tcp::ReadHalf<'a>),
+    /// Of TLS.
+    Tls(tokio::io::ReadHalf<&'a mut TlsStream<TcpStream>>),
+}
+
+/// The server's side, to write to. Who waits for an answer flushes: TLS may hold bytes back until then.
+pub enum ToServer<'a> {
+    /// Of a socket.
+    Plain(tcp::WriteHalf<'a>),
+    /// Of TLS.
+    Tls(tokio::io::WriteHalf<&'a mut TlsStream<TcpStream>>),
+}
+
+impl Way {
+    /// Both sides.
+    pub fn split(&mut self) -> (FromServer<'_>, ToServer<'_>) {
+        match self {
+            Self::Plain(socket) => {
+                let (from, to) = socket.split();
+                (FromServer::Plain(from), ToServer::Plain(to))
+            }
+            Self::Tls(tls) => {
+                let (from, to) = tokio::io::split(&mut **tls);
+                (FromServer::Tls(from), ToServer::Tls(to))
+            }
+        }
+    }
+
+    /// The socket: to the server itself, or to a proxy.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Closing delivers what was written.
+    pub fn deliver_on_close(&self) {
+        deliver_on_close(self.socket());
+    }
+}
+
+impl Source for FromServer<'_> {
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl Sink for ToServer<'_> {
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(half) => Some(half.as_ref()),
+            Self::Tls(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for FromServer<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Tls(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncRead for Way {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+/// Writing, by whichever of the two it is.
+macro_rules! written_by_either {
+    ($($type:ty),*) => {$(
+        impl AsyncWrite for $type {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::Plain(to) => Pin::new(to).poll_write(cx, buf),
+                    Self::Tls(to) => Pin::new(to).poll_write(cx, buf),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Plain(to) => Pin::new(to).poll_flush(cx),
+                    Self::Tls(to) => Pin::new(to).poll_flush(cx),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Plain(to) => Pin::new(to).poll_shutdown(cx),
+                    Self::Tls(to) => Pin::new(to).poll_shutdown(cx),
+                }
+            }
+        }
+    )*};
+}
+
+written_by_either!(ToServer<'_>, Way);

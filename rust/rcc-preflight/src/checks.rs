@@ -1,0 +1,379 @@
+//! The checks: what a machine must have, each a pure function of the facts. They accumulate; none stops the others.
+
+mod around;
+mod gateway;
+mod machine;
+mod network;
+mod programs;
+
+pub use machine::{DELEGATE, person, program};
+
+use crate::facts::{Fact, Facts, System};
+use crate::system::Family;
+use rcc_policy::Policy;
+use rcc_report::{Code, Problem};
+
+/// What a check finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well; what was found, in short.
+    Pass(String),
+    /// A session starts; something is worth knowing.
+    Warn(Vec<Problem>),
+    /// No session starts, or it would be weaker than promised.
+    Fail(Vec<Problem>),
+    /// It could not be found out, which counts as a failure.
+    Unknown(String),
+}
+
+/// When a check is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Before each start, and by `rcc check`.
+    Launch,
+    /// By `rcc check`.
+    Whole,
+    /// On macOS, and no other there.
+    MacOs,
+}
+
+/// One check. Its code is that of its problems, save where a part of rcc says it in its own words (the policy, the gateway).
+pub struct Check {
+    /// The code.
+    pub code: Code,
+    /// What is looked at, for people.
+    pub name: &'static str,
+    /// When.
+    pub part: Part,
+    /// What `rcc setup` does about it, if anything.
+    pub setup: Option<&'static str>,
+    /// Why rcc needs it.
+    pub why: &'static str,
+    /// What a person can do.
+    pub by_hand: &'static str,
+    /// The judgement.
+    pub judge: fn(&Facts) -> Outcome,
+}
+
+/// All of them, in the order of the report.
+pub const CHECKS: &[Check] = &[
+    Check {
+        code: Code::RUNNING_AS_ROOT,
+        name: "user",
+        part: Part::Launch,
+        setup: None,
+        why: "A container of root's has root's ids: what gets out of it is root.",
+        by_hand: "Start rcc as the user whose project it is, without sudo.",
+        judge: machine::user,
+    },
+    Check {
+        code: Code::KERNEL_TOO_OLD,
+        name: "kernel",
+        part: Part::Launch,
+        setup: None,
+        why: "The gateway tells network namespaces apart by SO_NETNS_COOKIE, which Linux has since 5.14.",
+        by_hand: "Upgrade the distribution: Debian 12, Ubuntu 24.04, Fedora 40 and later have it.",
+        judge: machine::kernel,
+    },
+    Check {
+        code: Code::USERNS_DENIED,
+        name: "user namespaces",
+        part: Part::Launch,
+        setup: None,
+        why: "Rootless Podman is made of them: inside, the agent's root is nobody outside.",
+        by_hand: "Allow them by sysctl; on Ubuntu by an AppArmor profile for Podman alone.",
+        judge: machine::user_namespaces,
+    },
+    Check {
+        code: Code::CHECK_SECCOMP,
+        name: "seccomp",
+        part: Part::Launch,
+        setup: None,
+        why: "The agent's system calls are a list of rcc's own; without the filter it has all of the kernel's.",
+        by_hand: "Boot a kernel that is built with CONFIG_SECCOMP_FILTER; every distribution's is.",
+        judge: machine::seccomp,
+    },
+    Check {
+        code: Code::PODMAN_MISSING,
+        name: "programs",
+        part: Part::Launch,
+        setup: None,
+        why: "Podman, crun, conmon, newuidmap and newgidmap make the container. rcc runs no program that others could \
+              have replaced, and never looks in PATH.",
+        by_hand: "Install them from the distribution.",
+        judge: programs::present,
+    },
+    Check {
+        code: Code::CHECK_MAP_BITS,
+        name: "id mapping",
+        part: Part::Launch,
+        setup: None,
+        why: "newuidmap and newgidmap write the ids of a user namespace as root does; without the bit they can't.",
+        by_hand: "sudo chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap",
+        judge: programs::map_bits,
+    },
+    Check {
+        code: Code::SUBIDS_MISSING,
+        name: "subordinate ids",
+        part: Part::Launch,
+        setup: None,
+        why: "The ids inside other than the agent's own are this user's subordinate ids outside; 65536 make a system.",
+        by_hand: "sudo usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER",
+        judge: machine::subordinate_ids,
+    },
+    Check {
+        code: Code::CHECK_IDS_OVERLAP,
+        name: "ids of one's own",
+        part: Part::Launch,
+        setup: None,
+        why: "Who shares an id can read the other's files and end the other's processes.",
+        by_hand: "Give this user a range that is in no other line of /etc/subuid, /etc/subgid, and in no account.",
+        judge: machine::overlaps,
+    },
+    Check {
+        code: Code::RUNTIME_DIR,
+        name: "runtime folder",
+        part: Part::Launch,
+        setup: None,
+        why: "Sockets of a session lie there, for this user's eyes alone, and are gone after logging out.",
+        by_hand: "Log in by the console or ssh; or: sudo loginctl enable-linger USER",
+        judge: machine::runtime_dir,
+    },
+    Check {
+        code: Code::CHECK_VERSIONS,
+        name: "versions",
+        part: Part::Whole,
+        setup: None,
+        why: "What was not tried is not promised; what is known to let agents out is refused.",
+        by_hand: "Upgrade Podman and crun, or the distribution.",
+        judge: programs::versions,
+    },
+    Check {
+        code: Code::FIREWALL_NFT,
+        name: "nft",
+        part: Part::Whole,
+        setup: None,
+        why: "The host firewall is put in force by it.",
+        by_hand: "Install nftables from the distribution.",
+        judge: programs::nft,
+    },
+    Check {
+        code: Code::CHECK_NFTABLES,
+        name: "nftables",
+        part: Part::Whole,
+        setup: None,
+        why: "In the session's network namespace a rule redirects the agent's connections; on the host the firewall is made \
+              of such rules.",
+        by_hand: "sudo modprobe nf_tables, or boot the distribution's own kernel.",
+        judge: machine::nftables,
+    },
+    Check {
+        code: Code::CHECK_CGROUPS,
+        name: "cgroup v2",
+        part: Part::Whole,
+        setup: None,
+        why: "Limits on memory and processes of an ordinary user's containers exist in cgroup v2 alone.",
+        by_hand: "Boot with systemd.unified_cgroup_hierarchy=1, or accept it: unenforceable = \"warn\" under [limits].",
+        judge: machine::cgroups,
+    },
+    Check {
+        code: Code::LIMIT_UNENFORCEABLE,
+        name: "limits",
+        part: Part::Whole,
+        setup: None,
+        why: "An agent without limits can take the machine's memory.",
+        by_hand: "Have systemd delegate the controllers, or accept it: unenforceable = \"warn\" under [limits].",
+        judge: machine::limits,
+    },
+    Check {
+        code: Code::CHECK_SYSTEMD,
+        name: "systemd",
+        part: Part::Whole,
+        setup: None,
+        why: "Its units start gateway and firewall before anybody can log in.",
+        by_hand: "Start both by hand after each start of the machine (README).",
+        judge: around::systemd,
+    },
+    Check {
+        code: Code::CHECK_DISK,
+        name: "disk space",
+        part: Part::Whole,
+        setup: None,
+        why: "Agents' homes grow; a full disk ends a session in the middle of a write.",
+        by_hand: "rcc home du shows what agents keep; rcc home rm NAME removes it.",
+        judge: around::disk,
+    },
+    Check {
+        code: Code::CHECK_FILE_SYSTEM,
+        name: "file systems",
+        part: Part::Whole,
+        setup: None,
+        why: "The agent's program lies in the home folder; git, npm and compilers want links, modes and locks in the project.",
+        by_hand: "Move it to a file system of this machine's own (ext4, btrfs, xfs, zfs).",
+        judge: around::file_systems,
+    },
+    Check {
+        code: Code::POLICY_UNREADABLE,
+        name: "policy",
+        part: Part::Whole,
+        setup: Some("writes a first /etc/rcc/policy.toml where there is none, with you in `users`"),
+        why: "It says what agents may reach. Who can write it can open everything.",
+        by_hand: "Write it as root: docs/policy.md has every key.",
+        judge: gateway::policy,
+    },
+    Check {
+        code: Code::FIREWALL_USER,
+        name: "gateway's user",
+        part: Part::Whole,
+        setup: Some("makes the system user"),
+        why: "The gateway runs as a user of its own, whose traffic the firewall's rules bind.",
+        by_hand: "sudo useradd --system --no-create-home --shell /usr/sbin/nologin rcc",
+        judge: gateway::user,
+    },
+    Check {
+        code: Code::GATEWAY_ABSENT,
+        name: "gateway and firewall",
+        part: Part::Whole,
+        setup: Some("installs the programs and their units, puts the firewall in force and starts the gateway"),
+        why: "A session is opened and closed: the gateway must answer as its own user, name you in its policy, and prove by \
+              its canary that the host firewall is in force with this policy's fingerprint.",
+        by_hand: "Start it as README says, under \"Use it today\".",
+        judge: gateway::gateway,
+    },
+    Check {
+        code: Code::CHECK_FIREWALLS,
+        name: "other firewalls",
+        part: Part::Whole,
+        setup: Some("has its firewall unit started anew after nftables'"),
+        why: "`flush ruleset` in /etc/nftables.conf removes every table, rcc's too: sessions are held until it is back.",
+        by_hand: "After each reload of nftables: sudo /usr/local/libexec/rcc/rcc-firewall apply",
+        judge: network::firewalls,
+    },
+    Check {
+        code: Code::CHECK_RESOLVERS,
+        name: "resolvers",
+        part: Part::Whole,
+        setup: None,
+        why: "The gateway asks the machine's resolvers for the addresses of allowed names, and the firewall lets it ask no \
+              other.",
+        by_hand: "Name one in /etc/resolv.conf, or in the policy: resolvers = [\"9.9.9.9\"].",
+        judge: network::resolvers,
+    },
+    Check {
+        code: Code::CHECK_MADE_UP,
+        name: "made-up addresses",
+        part: Part::Whole,
+        setup: None,
+        why: "Clash, Surge and their like answer names with addresses of 198.18.0.0/15, which are not public: the gateway \
+              would refuse every name.",
+        by_hand: "fake_ip = \"198.18.0.0/15\" in /etc/rcc/policy.toml, if you trust that VPN.",
+        judge: network::made_up,
+    },
+    Check {
+        code: Code::CHECK_PROXY,
+        name: "proxies",
+        part: Part::Whole,
+        setup: None,
+        why: "The gateway connects by itself and does not hear your environment.",
+        by_hand: "Where the proxy is the only way out: upstream_proxy in /etc/rcc/policy.toml.",
+        judge: network::proxies,
+    },
+    Check {
+        code: Code::CHECK_NIX,
+        name: "nix",
+        part: Part::Whole,
+        setup: None,
+        why: "A build without a sandbox runs a project's code on the host; a store that one user owns can be changed by \
+              whatever runs as that user; who is trusted by the daemon is as good as root.",
+        by_hand: "sandbox = true in /etc/nix/nix.conf; the multi-user installation; no names in trusted-users.",
+        judge: around::nix,
+    },
+    Check {
+        code: Code::CHECK_WSL,
+        name: "windows subsystem",
+        part: Part::Whole,
+        setup: None,
+        why: "Version 1 has no Linux kernel; without systemd nobody makes the runtime folder.",
+        by_hand: "wsl --set-version DISTRIBUTION 2; systemd=true under [boot] in /etc/wsl.conf.",
+        judge: around::wsl,
+    },
+    Check {
+        code: Code::CHECK_CONTAINER,
+        name: "container",
+        part: Part::Whole,
+        setup: None,
+        why: "In a container the host firewall is that container's: nothing is proven of the machine around it.",
+        by_hand: "Run rcc on the machine itself.",
+        judge: around::container,
+    },
+    Check {
+        code: Code::CHECK_MACOS,
+        name: "macOS",
+        part: Part::MacOs,
+        setup: None,
+        why: "Agents would live in a Podman machine whose traffic pf binds; rcc does not do that yet.",
+        by_hand: "brew install podman && podman machine init --now, and wait for a version of rcc that runs there.",
+        judge: around::macos,
+    },
+];
+
+/// What stands against a start: every failure, and what is unknown.
+pub fn launch(facts: &Facts) -> Result<(), Vec<Problem>> {
+    let mut against = Vec::new();
+    for check in CHECKS.iter().filter(|check| check.part == Part::Launch) {
+        match (check.judge)(facts) {
+            Outcome::Pass(_) | Outcome::Warn(_) => {}
+            // What root would lack is of no interest.
+            Outcome::Fail(problems) if check.code == Code::RUNNING_AS_ROOT => return Err(problems),
+            Outcome::Fail(problems) => against.extend(problems),
+            Outcome::Unknown(why) => against.push(unknown(check, &why)),
+        }
+    }
+    if against.is_empty() { Ok(()) } else { Err(against) }
+}
+
+/// What is said of something unknown.
+pub(crate) fn unknown(check: &Check, why: &str) -> Problem {
+    Problem::new(
+        Code::CHECK_UNKNOWN,
+        check.name,
+        format!("it could not be found out: {why}"),
+        format!("rcc check --explain {}", check.code),
+    )
+}
+
+/// The judgement of what is known.
+fn of<T>(fact: &Fact<T>, judge: impl FnOnce(&T) -> Outcome) -> Outcome {
+    match fact.get() {
+        Ok(value) => judge(value),
+        Err(why) => Outcome::Unknown(why.to_owned()),
+    }
+}
+
+fn pass(note: impl Into<String>) -> Outcome {
+    Outcome::Pass(note.into())
+}
+
+/// No problems: well.
+fn fails(problems: Vec<Problem>, note: impl Into<String>) -> Outcome {
+    if problems.is_empty() { pass(note) } else { Outcome::Fail(problems) }
+}
+
+fn warns(problems: Vec<Problem>, note: impl Into<String>) -> Outcome {
+    if problems.is_empty() { pass(note) } else { Outcome::Warn(problems) }
+}
+
+/// For the commands of remedies; a system that is unknown is like none.
+fn family(facts: &Facts) -> Family {
+    facts.system.get().map_or(Family::Other, Family::of)
+}
+
+fn system(facts: &Facts) -> System {
+    facts.system.get().cloned().unwrap_or_default()
+}
+
+/// Root's policy, if there is a valid one.
+fn policy(facts: &Facts) -> Option<Policy> {
+    let text = facts.policy.get().ok()?.as_ref().ok()?;
+    rcc_policy::parse(text, crate::probe::POLICY).ok()
+}

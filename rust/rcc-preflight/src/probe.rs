@@ -1,0 +1,180 @@
+//! Looks at the machine: all effects of this crate. Each probe is a thread with a time limit, and all run side by side; what
+//! does not answer in time (a home folder on a server that is away) is unknown, and its thread is left behind.
+
+mod accounts;
+mod around;
+mod basics;
+mod run;
+
+pub use accounts::{Account, account};
+pub use basics::{family, only_root_writes, person, program, program_folders};
+
+use crate::facts::{Answer, Fact, Facts, VERSION};
+use rcc_report::Problem;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How long all probes together may take.
+pub const LIMIT: Duration = Duration::from_secs(3);
+
+/// Root's policy.
+pub const POLICY: &str = "/etc/rcc/policy.toml";
+
+/// A probe under way.
+struct Asked<T>(Receiver<Result<T, String>>);
+
+fn ask<T: Send + 'static>(probe: impl FnOnce() -> Result<T, String> + Send + 'static) -> Asked<T> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        // Nobody waits any more when it is late.
+        let _late = sender.send(probe());
+    });
+    Asked(receiver)
+}
+
+impl<T> Asked<T> {
+    fn answer(self, until: Instant) -> Fact<T> {
+        match self.0.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(result) => result.into(),
+            Err(RecvTimeoutError::Timeout) => Fact::Unknown(format!("no answer within {} s", LIMIT.as_secs())),
+            Err(RecvTimeoutError::Disconnected) => Fact::Unknown("the probe itself failed".into()),
+        }
+    }
+}
+
+/// What is looked at beside the machine itself.
+pub struct Question {
+    /// The project, whose file system is looked at.
+    pub project: PathBuf,
+    /// Root's policy, if it is not at [`POLICY`].
+    pub policy: PathBuf,
+    /// Opens a session with the gateway, and closes it again.
+    pub gateway: Box<dyn FnOnce() -> Result<String, Problem> + Send>,
+}
+
+/// What a start looks at: files alone; no program is run.
+#[must_use]
+pub fn launch() -> Facts {
+    let until = Instant::now() + LIMIT;
+    let programs = ask(|| Ok(basics::programs()));
+    let ids = ask(basics::ids);
+    let person = ask(basics::person);
+    let system = basics::system().into();
+    let user_namespaces = Fact::Known(basics::user_namespaces());
+    let seccomp = Fact::Known(basics::seccomp());
+    let runtime = Fact::Known(basics::runtime_dir());
+    let later = || "not looked at before a start".to_owned();
+    Facts {
+        version: VERSION,
+        system,
+        person: person.answer(until),
+        programs: programs.answer(until),
+        ids: ids.answer(until),
+        runtime,
+        user_namespaces,
+        seccomp,
+        versions: Fact::Unknown(later()),
+        cgroup: Fact::Unknown(later()),
+        nftables: Fact::Unknown(later()),
+        surroundings: Fact::Unknown(later()),
+        places: Fact::Unknown(later()),
+        network: Fact::Unknown(later()),
+        nix: Fact::Unknown(later()),
+        policy: Fact::Unknown(later()),
+        gateway: Fact::Unknown(later()),
+        macos: None,
+    }
+}
+
+/// Everything.
+#[must_use]
+pub fn whole(question: Question) -> Facts {
+    let until = Instant::now() + LIMIT;
+    let Question { project, policy, gateway } = question;
+    // The slow ones first: they start programs.
+    let versions = ["podman", "crun", "conmon", "nft"].map(|name| (name, ask(move || around::version(name))));
+    let nftables = ask(around::nftables);
+    let gateway = ask(move || {
+        Ok(match gateway() {
+            Ok(fingerprint) => Answer::Opens { fingerprint },
+            Err(problem) => Answer::Refuses(problem),
+        })
+    });
+    let places = ask(move || around::places(&project));
+    let surroundings = ask(around::surroundings);
+    let cgroup = ask(around::cgroup);
+    let network = ask(around::network);
+    let nix = ask(|| Ok(around::nix()));
+    let policy = ask(move || Ok(self::policy(&policy)));
+    let mut facts = launch();
+    if let (Fact::Known(runtime), Fact::Known(person)) = (&mut facts.runtime, &mut facts.person) {
+        person.groups = basics::groups();
+        let name = person.name.as_deref().unwrap_or_default();
+        runtime.lingers = !name.is_empty() && Path::new("/var/lib/systemd/linger").join(name).exists();
+    }
+    facts.cgroup = cgroup.answer(until);
+    facts.surroundings = surroundings.answer(until);
+    facts.network = network.answer(until);
+    facts.nix = nix.answer(until);
+    facts.policy = policy.answer(until);
+    facts.places = places.answer(until);
+    facts.gateway = gateway.answer(until);
+    facts.nftables = nftables.answer(until);
+    let answered = versions.into_iter().map(|(name, asked)| (name, asked.answer(until)));
+    facts.versions = versions_of(answered);
+    facts
+}
+
+/// A program that is not there has no version; one that does not say it makes all unknown.
+fn versions_of(
+    all: impl Iterator<Item = (&'static str, Fact<Option<String>>)>,
+) -> Fact<std::collections::BTreeMap<String, String>> {
+    let mut found = std::collections::BTreeMap::new();
+    for (name, fact) in all {
+        match fact {
+            Fact::Known(Some(version)) => drop(found.insert(name.to_owned(), version)),
+            Fact::Known(None) => {}
+            Fact::Unknown(why) => return Fact::Unknown(format!("{name}: {why}")),
+        }
+    }
+    Fact::Known(found)
+}
+
+/// The text of root's policy, if only root can have written it.
+pub fn policy(path: &Path) -> Result<String, Problem> {
+    let unreadable = |what: String, remedy: &str| {
+        Problem::new(rcc_report::Code::POLICY_UNREADABLE, path.display().to_string(), what, remedy)
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        unreadable(
+            e.to_string(),
+            "write it as README.md says (by hand); to try rcc without installing anything: cargo xtask demo",
+        )
+    })?;
+    only_root_writes(path).map_err(|place| {
+        unreadable(
+            format!("others than root can write {}", place.display()),
+            "sudo chown root: /etc/rcc /etc/rcc/policy.toml && sudo chmod go-w /etc/rcc /etc/rcc/policy.toml",
+        )
+    })?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_answer_in_time_or_breaks_is_unknown() {
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let hangs = ask(|| {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(())
+        });
+        assert!(matches!(hangs.answer(soon()), Fact::Unknown(why) if why.contains("no answer")));
+        let breaks: Asked<()> = Asked(channel().1);
+        assert!(matches!(breaks.answer(soon()), Fact::Unknown(_)));
+        assert_eq!(ask(|| Ok(1)).answer(soon()), Fact::Known(1));
+    }
+}

@@ -1,0 +1,211 @@
+//! The gateway's processes: which run, and, where there is no systemd, starting and ending them.
+//!
+//! No pid files: a process is the gateway's if the kernel says that it runs a program below the installed folder.
+
+use crate::layout::{FOLDER, PROGRAMS};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, recv, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
+use rcc_proto::{FromGateway, GATEWAY_SOCKET, MAX_PACKET, decode};
+use rcc_report::{Code, Problem};
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the gateway may take to start, to answer, or to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a process does for the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The supervisor.
+    Serve,
+    /// One session.
+    Worker,
+    /// Anything else that runs from rcc's folder: launchers, hooks, readers of the log.
+    Other,
+}
+
+/// A process that runs an installed program.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// What it does.
+    pub role: Role,
+    /// The program, as it was named when it started.
+    pub program: PathBuf,
+    handle: OwnedFd,
+}
+
+/// All processes that run installed programs, of any version.
+pub fn processes() -> Result<Vec<Process>, Problem> {
+    let failed = |e: std::io::Error| wrong(format!("processes can't be listed: {e}"), "mount /proc");
+    let me = std::process::id();
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()).filter(|pid| *pid != me) else { continue };
+        // The handle first: what is read after it is of this process, or of none if it has ended.
+        let Ok(handle) = pidfd(pid) else { continue };
+        let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+        if !program.starts_with(PROGRAMS) {
+            continue;
+        }
+        // A program that was replaced is shown with this behind its name.
+        let program = program.to_string_lossy().trim_end_matches(" (deleted)").into();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let role = match line.split(|b| *b == 0).nth(1) {
+            _ if Path::new(&program).file_name() != Some("rcc-gateway".as_ref()) => Role::Other,
+            Some(b"serve") => Role::Serve,
+            Some(b"worker") => Role::Worker,
+            _ => Role::Other,
+        };
+        all.push(Process { pid, role, program, handle });
+    }
+    Ok(all)
+}
+
+/// Whether a process runs the installed program as it is now, not one that was replaced.
+pub fn is_installed(pid: u32, program: &Path) -> bool {
+    match (fs::metadata(format!("/proc/{pid}/exe")), fs::metadata(program)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// Starts the gateway as its user, in a session of its own, with nothing of this process's; it listens when this returns.
+pub fn start(program: &Path, ids: (u32, u32)) -> Result<(), Problem> {
+    let failed = |e: std::io::Error| wrong(format!("it can't be started: {e}"), "run rcc setup again");
+    let mut said = memory().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.arg("serve").env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(said.try_clone().map_err(failed)?);
+    command.gid(ids.1).uid(ids.0);
+    // SAFETY: between fork and exec only system calls with numbers and a buffer on the stack are made.
+    unsafe { command.pre_exec(|| own_session()) };
+    let mut child = command.spawn().map_err(failed)?;
+    let until = Instant::now() + PATIENCE;
+    while call().is_err() {
+        let ended = child.try_wait().map_err(failed)?;
+        if ended.is_some() || Instant::now() > until {
+            let how = ended.map_or("it does not listen".into(), |status| status.to_string());
+            return Err(wrong(format!("{how}: {}", text(&mut said)), "run rcc setup again"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    forget(child);
+    Ok(())
+}
+
+/// It goes on without this process; nobody waits for it here.
+fn forget(child: Child) {
+    drop(child);
+}
+
+/// A session without a terminal, and no capability that an exec could hand on.
+fn own_session() -> std::io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let none = [0u32; 6];
+    // SAFETY: setsid takes nothing; capset(2) reads a header and two triples of 32 bits, which both are there.
+    let failed = unsafe {
+        libc::setsid() < 0
+            || libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) != 0
+            || libc::umask(0o027) > 0o7777
+    };
+    if failed { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A file in memory: what the gateway says while it starts. It may write there as long as it lives.
+fn memory() -> std::io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor is new and nobody else's.
+    unsafe {
+        let fd = libc::memfd_create(c"rcc-gateway".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 { Err(std::io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
+    }
+}
+
+fn text(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.rewind();
+    let _ = file.take(2000).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).lines().collect::<Vec<_>>().join(" | ")
+}
+
+/// Ends the supervisors among these, and with them their workers; waits until all of the gateway's are gone.
+pub fn end() -> Result<(), Problem> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let left: Vec<_> = processes()?.into_iter().filter(is_gateways).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        let late = Instant::now() > until;
+        for process in &left {
+            if late || process.role == Role::Serve {
+                signal(&process.handle, if late { libc::SIGKILL } else { libc::SIGTERM });
+            }
+        }
+        if Instant::now() > until + PATIENCE {
+            return Err(wrong(format!("process {} does not end", left[0].pid), "sudo kill -9 it"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether it is the gateway's own, not a launcher of somebody's.
+pub fn is_gateways(process: &Process) -> bool {
+    process.program.file_name() == Some("rcc-gateway".as_ref())
+}
+
+/// Asks the gateway: it answers, and what it says to root is that the policy does not name it.
+pub fn prove() -> Result<(), Problem> {
+    let failed = |what: String| wrong(what, "see why: journalctl -u rcc-gateway; /var/log/rcc/gateway.jsonl");
+    let connection = call().map_err(|e| failed(format!("nobody listens: {}", e.desc())))?;
+    let patience = TimeVal::new(10, 0);
+    setsockopt(&connection, sockopt::ReceiveTimeout, &patience).map_err(|e| failed(e.desc().into()))?;
+    let mut packet = vec![0; MAX_PACKET];
+    let n = recv(connection.as_raw_fd(), &mut packet, nix::sys::socket::MsgFlags::empty())
+        .map_err(|e| failed(format!("it does not answer: {}", e.desc())))?;
+    match decode::<FromGateway>(&packet[..n]) {
+        Ok(FromGateway::Refused { problem }) if problem.code == Code::GATEWAY_REFUSED_USER => Ok(()),
+        Ok(FromGateway::Refused { problem }) => Err(problem),
+        _ => Err(failed("its answer is not understood".into())),
+    }
+}
+
+fn call() -> nix::Result<OwnedFd> {
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
+    Ok(socket)
+}
+
+fn pidfd(pid: u32) -> std::io::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes numbers; the descriptor it returns is new.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(i32::try_from(fd).map_err(std::io::Error::other)?))
+    }
+}
+
+fn signal(handle: &OwnedFd, number: i32) {
+    // SAFETY: numbers and a null pointer; a process that has ended does not hear it.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, handle.as_raw_fd(), number, std::ptr::null::<u8>(), 0) };
+}
+
+fn wrong(what: impl Into<String>, remedy: &str) -> Problem {
+    Problem::new(Code::SETUP_GATEWAY, format!("gateway ({FOLDER})"), what, remedy)
+}

@@ -1,0 +1,53 @@
+//! Where everything is on a machine, and how it is reached.
+
+use crate::place::{Folder, Writers};
+use rcc_report::{Code, Problem};
+use std::path::{Path, PathBuf};
+
+/// The version that this program installs.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// All versions' programs.
+pub const PROGRAMS: &str = "/usr/local/libexec/rcc";
+/// This version's programs.
+pub const FOLDER: &str = concat!("/usr/local/libexec/rcc/", env!("CARGO_PKG_VERSION"));
+/// Where the `rcc` link is.
+pub const LINKS: &str = "/usr/local/bin";
+/// Where the link leads from there.
+pub const LINK: &str = concat!("../libexec/rcc/", env!("CARGO_PKG_VERSION"), "/rcc");
+/// The policy's folder.
+pub const ETC: &str = "/etc/rcc";
+/// Where logs are.
+pub const LOGS: &str = "/var/log";
+/// The folder of the sockets.
+pub const RUN: &str = "/run/rcc";
+/// The policy's name in its folder.
+pub const POLICY_NAME: &str = "policy.toml";
+
+/// An installed program of this version.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+/// What is wrong with a place.
+pub fn misplaced(path: &str, e: &std::io::Error) -> Problem {
+    let remedy =
+        "only root may be able to write it and the folders above it: sudo chown root: FOLDER && sudo chmod go-w FOLDER";
+    Problem::new(Code::SETUP_PLACE, path, e.to_string(), remedy)
+}
+
+/// A folder, if it is there.
+pub fn folder(path: &str) -> Result<Option<Folder>, Problem> {
+    let writers = if path == LOGS { Writers::SystemGroup } else { Writers::Root };
+    Folder::open(Path::new(path), writers).map_err(|e| misplaced(path, &e))
+}
+
+/// A folder, made with those above it if it is not there.
+pub fn made(path: &str) -> Result<Folder, Problem> {
+    if let Some(folder) = folder(path)? {
+        return Ok(folder);
+    }
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    made(if above.is_empty() { "/" } else { above })?.make(name, 0o755).map_err(|e| misplaced(path, &e))?;
+    folder(path)?.ok_or_else(|| misplaced(path, &std::io::ErrorKind::NotFound.into()))
+}

@@ -1,0 +1,208 @@
+//! `rcc-setup`: root's command that sets rcc up on a machine, and takes it away again. `rcc setup` and `rcc uninstall` run
+//! it.
+//!
+//! Invariants: no state of its own, each step finds out what is left to do; what was done is read back; a run that is cut
+//! short at any instant leaves nothing that the next one does not finish; nothing is written, read or removed through a
+//! link that others than root could have made.
+
+mod command;
+mod gateway;
+mod install;
+mod layout;
+mod place;
+mod source;
+mod step;
+mod systemd;
+mod uninstall;
+mod units;
+mod user;
+
+use clap::{Args, Parser, Subcommand};
+use install::Request;
+use nix::fcntl::{Flock, FlockArg};
+use rcc_report::{Code, EXIT_REFUSED, Problem};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::process::ExitCode;
+use step::{Line, Mode, Outcome, Step};
+use uninstall::Keep;
+
+/// Sets rcc up on this machine, or takes it away: system user, programs, policy, units, host firewall, gateway.
+///
+/// Exit codes: 0 all is done (or, with --dry-run, shown); 125 a problem.
+#[derive(Parser)]
+#[command(name = "rcc-setup", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Set up, or bring an older version up to this one. May be run at any time, and again after any interruption.
+    Install(InstallArgs),
+    /// Take everything away that setup made; sessions end. Policy and log stay.
+    Uninstall(UninstallArgs),
+}
+
+#[derive(Args)]
+struct InstallArgs {
+    #[command(flatten)]
+    how: How,
+    /// Restart a gateway of another version at once, which ends its sessions. Otherwise it is replaced when they have ended.
+    #[arg(long)]
+    restart: bool,
+}
+
+#[derive(Args)]
+struct UninstallArgs {
+    #[command(flatten)]
+    how: How,
+    /// Remove the policy and the log, too.
+    #[arg(long)]
+    purge: bool,
+}
+
+#[derive(Args)]
+struct How {
+    /// Show each step and what it would do; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl How {
+    fn mode(&self) -> Mode {
+        if self.dry_run { Mode::Plan } else { Mode::Act }
+    }
+}
+
+/// What was done, and what there is to say of it.
+#[derive(Default)]
+struct Report {
+    lines: Vec<Line>,
+    notes: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+fn main() -> ExitCode {
+    let (report, json) = match Arguments::parse().what {
+        What::Install(args) => (install(&args), args.how.json),
+        What::Uninstall(args) => (uninstall(&args), args.how.json),
+    };
+    if json {
+        let Report { lines, notes, problems } = &report;
+        println!("{}", serde_json::json!({ "version": 1, "steps": lines, "notes": notes, "problems": problems }));
+    } else {
+        report.notes.iter().for_each(|note| println!("note: {note}"));
+        report.problems.iter().for_each(|problem| eprintln!("rcc-setup: {problem}"));
+    }
+    if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) }
+}
+
+fn install(args: &InstallArgs) -> Report {
+    let mut report = Report::default();
+    let ready = install::check().and_then(|()| Ok((lock()?, source::programs()?)));
+    let (lock, programs) = match ready {
+        Ok(ready) => ready,
+        Err(problem) => {
+            report.problems.push(problem);
+            return report;
+        }
+    };
+    let request = Request { programs, person: install::caller(), restart: args.restart, systemd: systemd::runs() };
+    let steps = install::steps(&request);
+    // Each step rests on those before it.
+    for step in &steps {
+        if !report.step(step, &args.how) {
+            return report;
+        }
+    }
+    if args.how.mode() == Mode::Act {
+        let proven = install::prove(&request);
+        report.take(
+            "proof",
+            proven.map(|()| Outcome::Done("the firewall is in force, and the gateway answers".into())),
+            &args.how,
+        );
+    }
+    match install::notes(&request) {
+        Ok(notes) => report.notes = notes,
+        Err(problem) => report.problems.push(problem),
+    }
+    drop(lock);
+    report
+}
+
+fn uninstall(args: &UninstallArgs) -> Report {
+    let mut report = Report::default();
+    let lock = match install::root().and_then(|()| lock()) {
+        Ok(lock) => lock,
+        Err(problem) => {
+            report.problems.push(problem);
+            return report;
+        }
+    };
+    let keep = if args.purge { Keep::Nothing } else { Keep::PolicyAndLog };
+    for step in &uninstall::steps(keep, systemd::runs()) {
+        report.step(step, &args.how);
+    }
+    if keep == Keep::PolicyAndLog {
+        report.notes.push("kept: /etc/rcc, /var/log/rcc (rcc uninstall --purge removes them)".into());
+    }
+    let _ = std::fs::remove_file(LOCK);
+    drop(lock);
+    report
+}
+
+impl Report {
+    /// Runs a step; false if it failed.
+    fn step(&mut self, step: &Step<'_>, how: &How) -> bool {
+        let outcome = step.run(how.mode());
+        self.take(&step.subject, outcome, how)
+    }
+
+    fn take(&mut self, subject: &str, outcome: Result<Outcome, Problem>, how: &How) -> bool {
+        let outcome = outcome.unwrap_or_else(|problem| {
+            let what = problem.code.to_string();
+            self.problems.push(problem);
+            Outcome::Failed(what)
+        });
+        let failed = matches!(outcome, Outcome::Failed(_));
+        if !how.json {
+            match &outcome {
+                Outcome::Unchanged => println!("  ok      {subject}"),
+                Outcome::Done(effect) => println!("  done    {subject}: {effect}"),
+                Outcome::Planned(effect) => println!("  to do   {subject}: {effect}"),
+                Outcome::Failed(code) => println!("  FAILED  {subject}: {code}"),
+            }
+        }
+        self.lines.push(Line { subject: subject.into(), outcome });
+        !failed
+    }
+}
+
+/// The lock's file: root's alone.
+const LOCK: &str = "/run/rcc-setup.lock";
+
+/// One at a time.
+fn lock() -> Result<Flock<File>, Problem> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Problem::new(Code::SETUP_PLACE, LOCK, format!("it can't be locked: {e}"), "run this as root")
+    };
+    loop {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(LOCK).map_err(|e| failed(&e))?;
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| failed(&e))?;
+        // An uninstall removes it while others may wait for it.
+        let same = |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        if let (Ok(there), Ok(ours)) = (std::fs::symlink_metadata(LOCK), held.metadata())
+            && same(there, ours)
+        {
+            return Ok(held);
+        }
+    }
+}

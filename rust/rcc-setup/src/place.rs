@@ -1,0 +1,282 @@
+//! Files and folders where only root can write, by descriptors: no link is followed below a folder that was judged.
+//!
+//! Invariant: a file is there whole or not at all. It is written under another name, flushed, and renamed.
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read, in bytes.
+const MAX: u64 = 256 << 20;
+/// What a name ends in while its file is being written.
+const NEW: &str = ".rcc-new";
+
+/// Who may write a folder besides root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// Nobody.
+    Root,
+    /// A group of the system's (Ubuntu's /var/log is syslog's), not everybody.
+    SystemGroup,
+}
+
+/// A folder that was judged and is held open.
+#[derive(Debug)]
+pub struct Folder {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Opens a folder; `None` if there is none.
+    pub fn open(path: &Path, writers: Writers) -> io::Result<Option<Self>> {
+        // Links that only root can have made are followed on the way (/usr/local may be one), and none after that.
+        let real = match writers {
+            Writers::Root => match rcc_host::trusted::place(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            },
+            Writers::SystemGroup => path.to_owned(),
+        };
+        let how = OpenHow::new().flags(FOLDER).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let fd = match openat2(nix::fcntl::AT_FDCWD, &real, how) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let facts = fstat(&fd)?;
+        let forbidden = if writers == Writers::Root { 0o022 } else { 0o002 };
+        if facts.st_uid != 0 || facts.st_mode & forbidden != 0 {
+            return Err(foreign(&real));
+        }
+        Ok(Some(Self { fd, path: real }))
+    }
+
+    /// The folder of this name in here, of whatever owner; `None` if there is none.
+    pub fn inner(&self, name: &str) -> io::Result<Option<Self>> {
+        match openat(&self.fd, name, FOLDER, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path: self.path.join(name) })),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Makes a folder in here if there is none, root's and with this mode.
+    pub fn make(&self, name: &str, mode: u32) -> io::Result<Self> {
+        match mkdirat(&self.fd, name, Mode::from_bits_truncate(mode)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let made = self.inner(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        if fstat(&made.fd)?.st_uid == 0 {
+            fchmod(&made.fd, Mode::from_bits_truncate(mode))?;
+        }
+        Ok(made)
+    }
+
+    /// Owner, group and mode of this folder.
+    pub fn owner(&self) -> io::Result<(u32, u32, u32)> {
+        let facts = fstat(&self.fd)?;
+        Ok((facts.st_uid, facts.st_gid, facts.st_mode & 0o7777))
+    }
+
+    /// Gives this folder, and the plain files in it that have no second name, to a user.
+    pub fn give(&self, from: u32, to: (u32, u32), mode: u32) -> io::Result<()> {
+        let (uid, gid) = (Uid::from_raw(to.0), Gid::from_raw(to.1));
+        if !matches!(self.owner()?.0, owner if owner == from || owner == to.0) {
+            return Err(foreign(&self.path));
+        }
+        for name in self.names()? {
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let Ok(file) = openat(&self.fd, name.as_str(), flags, Mode::empty()) else { continue };
+            let facts = fstat(&file)?;
+            if is(&facts, SFlag::S_IFREG) && facts.st_nlink == 1 && facts.st_uid == from {
+                fchown(&file, Some(uid), Some(gid))?;
+            }
+        }
+        fchown(&self.fd, Some(uid), Some(gid))?;
+        fchmod(&self.fd, Mode::from_bits_truncate(mode))?;
+        Ok(())
+    }
+
+    /// The names in here.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut folder = nix::dir::Dir::from_fd(self.fd.try_clone()?)?;
+        let mut names = Vec::new();
+        for entry in folder.iter() {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A plain file's bytes, if it is root's alone and has this mode; `None` if there is none.
+    pub fn read(&self, name: &str, mode: u32) -> io::Result<Option<Vec<u8>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
+            other => File::from(other?),
+        };
+        let facts = fstat(&file)?;
+        if !is(&facts, SFlag::S_IFREG) || facts.st_uid != 0 || facts.st_gid != 0 || facts.st_mode & 0o7777 != mode {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Puts a file of root's there, in place of what had its name.
+    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+        let new = format!("{name}{NEW}");
+        self.remove(&new)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(&self.fd, new.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        file.write_all(bytes)?;
+        fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
+        fchmod(&file, Mode::from_bits_truncate(mode))?;
+        file.sync_all()?;
+        drop(file);
+        renameat(&self.fd, new.as_str(), &self.fd, name)?;
+        self.flush()
+    }
+
+    /// Where a link leads; `None` if there is nothing of this name, an error if it is no link.
+    pub fn link(&self, name: &str) -> io::Result<Option<String>> {
+        match readlinkat(&self.fd, name) {
+            Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(_) => Err(io::Error::other(format!("{} is not a link", self.path.join(name).display()))),
+        }
+    }
+
+    /// Makes a link, in place of what had its name.
+    pub fn make_link(&self, name: &str, target: &str) -> io::Result<()> {
+        let new = format!("{name}{NEW}");
+        self.remove(&new)?;
+        symlinkat(target, &self.fd, new.as_str())?;
+        renameat(&self.fd, new.as_str(), &self.fd, name)?;
+        self.flush()
+    }
+
+    /// Removes a file, a link or a whole folder, if it is there.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        let facts = match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        if !is(&facts, SFlag::S_IFDIR) {
+            return Ok(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?);
+        }
+        if let Some(inner) = self.inner(name)? {
+            for name in inner.names()? {
+                inner.remove(&name)?;
+            }
+        }
+        Ok(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)?)
+    }
+
+    /// Whether there is something of this name.
+    pub fn has(&self, name: &str) -> io::Result<bool> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(nix::unistd::fsync(self.fd.as_fd())?)
+    }
+}
+
+const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+fn is(facts: &FileStat, kind: SFlag) -> bool {
+    facts.st_mode & SFlag::S_IFMT.bits() == kind.bits()
+}
+
+fn foreign(path: &Path) -> io::Error {
+    io::Error::other(format!("others than root can write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    /// The tests run as root, as all system tests do.
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let temporary = tempfile::tempdir_in("/run").unwrap();
+        let folder = Folder::open(temporary.path(), Writers::Root).unwrap().unwrap();
+        (temporary, folder)
+    }
+
+    #[test]
+    fn what_is_written_replaces_a_link_and_not_what_it_leads_to() {
+        let (temporary, folder) = folder();
+        let secret = temporary.path().join("secret");
+        fs::write(&secret, "s").unwrap();
+        for name in ["a", "a.rcc-new"] {
+            symlink(&secret, temporary.path().join(name)).unwrap();
+        }
+        assert_eq!(folder.read("a", 0o644).unwrap(), None);
+        folder.write("a", b"new", 0o644).unwrap();
+        assert_eq!(folder.read("a", 0o644).unwrap().unwrap(), b"new");
+        assert_eq!(folder.read("a", 0o755).unwrap(), None, "another mode");
+        assert_eq!(fs::read(&secret).unwrap(), b"s");
+        assert!(!folder.has("a.rcc-new").unwrap());
+    }
+
+    #[test]
+    fn a_folder_is_removed_with_links_in_it_and_not_through_them() {
+        let (temporary, folder) = folder();
+        let (inside, outside) = (temporary.path().join("in"), temporary.path().join("out"));
+        for path in [&inside, &outside] {
+            fs::create_dir(path).unwrap();
+        }
+        fs::write(outside.join("kept"), "").unwrap();
+        symlink(&outside, inside.join("link")).unwrap();
+        folder.remove("in").unwrap();
+        folder.remove("in").unwrap();
+        assert!(outside.join("kept").exists() && !inside.exists());
+        assert!(folder.inner("none").unwrap().is_none());
+        symlink(&outside, &inside).unwrap();
+        assert!(folder.inner("in").is_err(), "a link is no folder");
+    }
+
+    #[test]
+    fn a_folder_that_others_write_is_refused() {
+        let (temporary, _) = folder();
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(Folder::open(temporary.path(), Writers::Root).is_err());
+        assert!(Folder::open(temporary.path(), Writers::SystemGroup).unwrap().is_some());
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Folder::open(temporary.path(), Writers::SystemGroup).is_err());
+    }
+
+    #[test]
+    fn a_second_name_of_another_file_is_not_given_away() {
+        let (temporary, folder) = folder();
+        let inner = folder.make("log", 0o750).unwrap();
+        let (log, shared) = (temporary.path().join("log/gateway.jsonl"), temporary.path().join("shared"));
+        fs::write(&log, "").unwrap();
+        fs::write(&shared, "").unwrap();
+        fs::hard_link(&shared, temporary.path().join("log/second")).unwrap();
+        inner.give(0, (4711, 4711), 0o750).unwrap();
+        assert_eq!(inner.owner().unwrap(), (4711, 4711, 0o750));
+        assert_eq!(fs::metadata(&log).unwrap().uid(), 4711);
+        assert_eq!(fs::metadata(&shared).unwrap().uid(), 0);
+        inner.give(4711, (0, 0), 0o700).unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().uid(), 0);
+        assert!(inner.give(4712, (4713, 4713), 0o700).is_err());
+    }
+}

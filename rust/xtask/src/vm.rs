@@ -1,0 +1,151 @@
+//! `cargo xtask vm`: rcc on a machine of its own, with systemd, a kernel that starts and stops, and power that can be cut.
+
+mod cuts;
+mod image;
+mod inside;
+mod machine;
+mod script;
+mod state;
+
+use crate::product;
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+use crate::{agent, prerequisites};
+use anyhow::{Result, ensure};
+use image::Image;
+use machine::{Disks, Machine, PATIENCE, Who};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Show setup, reboot, power cuts and uninstall in a virtual machine.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// Where packages come from; where this machine's apt has them from unless told.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+    /// Static programs of the product that were built already; built in the release profile unless told.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Instead of the script: cut the power so many times, at random moments of setup.
+    #[arg(long, value_name = "TIMES", conflicts_with = "run")]
+    cuts: Option<u32>,
+    /// Instead of the script: run this in the machine as the ordinary user, to look around.
+    #[arg(long, value_name = "COMMAND")]
+    run: Vec<String>,
+    #[command(subcommand)]
+    inside: Option<Inside>,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Inside {
+    /// In the machine: run what the test asks for.
+    #[command(hide = true)]
+    Inside,
+}
+
+/// Builds, and runs the script.
+pub fn run(args: &Args) -> Result<()> {
+    if args.inside.is_some() {
+        return inside::run();
+    }
+    let workspace = Workspace::find()?;
+    let steps = Steps::new(workspace.target.join("xtask/vm"))?;
+    let result = everything(args, &workspace, &steps);
+    let closed = steps.close();
+    closed.and(result)
+}
+
+fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
+    steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_VM))?;
+    if args.programs.is_none() {
+        product::build(workspace, steps)?;
+    }
+    let programs = args.programs.clone().unwrap_or_else(|| workspace.release());
+    product::build_rig(workspace, steps)?;
+    steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
+    let image = disk(workspace, steps, args.mirror.as_deref())?;
+    let place = Place::new(workspace, steps, &image, &programs)?;
+    if let Some(times) = args.cuts {
+        return cuts::run(&place, times, steps);
+    }
+    let mut machine = place.start(None)?;
+    if args.run.is_empty() {
+        let result = script::run(&mut machine, steps);
+        println!("{}", steps.read(script::LOG)?);
+        return result;
+    }
+    steps.run("boot", || machine.await_boot())?;
+    for script in &args.run {
+        let answer = machine.run(Who::Person, script, PATIENCE)?;
+        println!("$ {script}\n{}{}exit {:?}", answer.out, answer.err, answer.code);
+    }
+    Ok(())
+}
+
+/// The disk that machines begin with, made unless it is there.
+pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Result<Image> {
+    steps.run("machine's disk", || Image::ensure(workspace, mirror, &steps.place("debootstrap")))
+}
+
+/// The script, with what was built before.
+pub fn short_form(workspace: &Workspace, steps: &Steps, image: &Image) -> Result<()> {
+    let mut machine = Place::new(workspace, steps, image, &workspace.release())?.start(None)?;
+    script::run(&mut machine, steps)
+}
+
+/// What a machine runs on.
+struct Place<'a> {
+    image: &'a Image,
+    disks: Disks,
+    log: PathBuf,
+}
+
+impl<'a> Place<'a> {
+    /// A machine that has never started.
+    fn new(workspace: &Workspace, steps: &Steps, image: &'a Image, programs: &Path) -> Result<Self> {
+        let built = steps.run("second disk", || built(workspace, programs))?;
+        let disks = Disks::fresh(image, workspace.target.join("vm/run.qcow2"), built)?;
+        Ok(Self { image, disks, log: steps.place("qemu") })
+    }
+
+    fn start(&self, restored: Option<&str>) -> Result<Machine> {
+        Machine::start(self.image, &self.disks, &self.log, restored)
+    }
+}
+
+/// The second disk: the product as a person has built it, the agent, and what drives the machine.
+fn built(workspace: &Workspace, programs: &Path) -> Result<PathBuf> {
+    let folder = workspace.target.join("vm/built");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let put = |from: &Path, to: &str| -> Result<()> {
+        let to = folder.join(to);
+        fs::create_dir_all(&to)?;
+        let name = from.file_name().unwrap_or_default();
+        fs::copy(from, to.join(name))?;
+        Ok(())
+    };
+    for entry in fs::read_dir(programs)? {
+        let path = entry?.path();
+        if path.is_file() && path.extension().is_none() {
+            put(&path, "product")?;
+        }
+    }
+    for program in ["xtask", "rcc-world"] {
+        put(&workspace.rig().join(program), "programs")?;
+    }
+    let copied = std::process::Command::new("cp")
+        .args(["--archive", "--"])
+        .arg(workspace.agents())
+        .arg(folder.join("agents"))
+        .status()?;
+    ensure!(copied.success(), "cp ended with {copied}");
+    let disk = workspace.target.join("vm/built.img");
+    if disk.exists() {
+        fs::remove_file(&disk)?;
+    }
+    image::disk_of(&folder, &disk, "1G")?;
+    Ok(disk)
+}
