@@ -86,6 +86,9 @@ const REQUIREMENTS: &[Requirement] = &[
     file(Purpose::Build, "/usr/include/stdio.h", "libc6-dev"),
     program(Purpose::Run, "nft", "nftables"),
     program(Purpose::Demo, "ip", "iproute2"),
+    // Other firewalls, beside which rcc's must stand; neither does anything until it is told to.
+    program(Purpose::Test, "iptables-nft", "iptables"),
+    program(Purpose::Test, "ufw", "ufw"),
     program(Purpose::Test, "ps", "procps"),
     program(Purpose::Test, "rev", "bsdextrautils"),
     program(Purpose::Test, "useradd", "passwd"),

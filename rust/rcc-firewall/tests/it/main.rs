@@ -4,6 +4,7 @@
 
 mod kernel;
 mod leaks;
+mod others;
 
 use nix::sched::{CloneFlags, unshare};
 use rcc_firewall::Nft;
