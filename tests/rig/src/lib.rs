@@ -29,7 +29,7 @@ pub const POLICY: &str = "/etc/rcc/policy.toml";
 pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
 
 const INSTALLED: &str = "/usr/local/libexec/rcc/test";
-const PROGRAMS: [&str; 4] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall"];
+const PROGRAMS: [&str; 5] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall", "rcc-setup"];
 
 /// rcc, set up in a world.
 pub struct Rig<'a> {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rcc_rig::{POLICY, shown};
 use rcc_sessions::fresh::{built, fresh, sudo};
 use rcc_sessions::{SETUP, root, succeeds};
-use rcc_world::inside_with;
+use rcc_world::{World, inside_with};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -129,50 +129,47 @@ fn sample(all: Vec<Point>, most: usize) -> Vec<Point> {
     all.into_iter().step_by(step).collect()
 }
 
-fn setup_and_uninstall(most: usize) -> Result<()> {
-    inside_with(SETUP, |world| {
-        let _rig = fresh(world)?;
-        // Beside nothing that a person owns, and short in the trace.
-        let built = built()?;
-        let program: PathBuf = built.join("rcc-setup");
-        let program = program.to_str().context("a path")?;
-        let (install, uninstall) = ([program, "install"], [program, "uninstall", "--purge"]);
-        let clean = state()?;
+fn setup_and_uninstall(world: &World, most: usize) -> Result<()> {
+    let _rig = fresh(world)?;
+    // Beside nothing that a person owns, and short in the trace.
+    let built = built()?;
+    let program: PathBuf = built.join("rcc-setup");
+    let program = program.to_str().context("a path")?;
+    let (install, uninstall) = ([program, "install"], [program, "uninstall", "--purge"]);
+    let clean = state()?;
+    succeeds(&sudo(&built, &["setup"])?)?;
+    let installed = state()?;
+    let steps_back = points(&uninstall)?;
+    ensure!(state()? == clean, "uninstall leaves: {}", state()?);
+    // The gateway that a traced setup starts is traced with it: so it is killed there, and started by the next run.
+    let steps = {
+        let mut all = points_of_install(&install)?;
+        all.retain(|p| p.call != "flock");
+        all
+    };
+    succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
+    let (counted, counted_back) = (steps.len(), steps_back.len());
+    let mut tried = 0;
+    for point in sample(steps, most) {
+        killed(&point, &install)?;
+        whole(&built, &point)?;
+        succeeds(&sudo(&built, &["setup"])?).with_context(|| format!("{point:?}: one more setup"))?;
+        ensure!(state()? == installed, "{point:?}: {}\n--- wanted\n{installed}", state()?);
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?).with_context(|| format!("{point:?}: uninstall"))?;
+        ensure!(state()? == clean, "{point:?}: uninstall leaves: {}", state()?);
+        tried += 1;
+    }
+    for point in sample(steps_back, most) {
         succeeds(&sudo(&built, &["setup"])?)?;
-        let installed = state()?;
-        let steps_back = points(&uninstall)?;
-        ensure!(state()? == clean, "uninstall leaves: {}", state()?);
-        // The gateway that a traced setup starts is traced with it: so it is killed there, and started by the next run.
-        let steps = {
-            let mut all = points_of_install(&install)?;
-            all.retain(|p| p.call != "flock");
-            all
-        };
-        succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
-        let (counted, counted_back) = (steps.len(), steps_back.len());
-        let mut tried = 0;
-        for point in sample(steps, most) {
-            killed(&point, &install)?;
-            whole(&built, &point)?;
-            succeeds(&sudo(&built, &["setup"])?).with_context(|| format!("{point:?}: one more setup"))?;
-            ensure!(state()? == installed, "{point:?}: {}\n--- wanted\n{installed}", state()?);
-            succeeds(&sudo(&built, &["uninstall", "--purge"])?).with_context(|| format!("{point:?}: uninstall"))?;
-            ensure!(state()? == clean, "{point:?}: uninstall leaves: {}", state()?);
-            tried += 1;
-        }
-        for point in sample(steps_back, most) {
-            succeeds(&sudo(&built, &["setup"])?)?;
-            killed(&point, &uninstall)?;
-            whole(&built, &point)?;
-            succeeds(&sudo(&built, &["uninstall", "--purge"])?)
-                .with_context(|| format!("{point:?}: one more uninstall"))?;
-            ensure!(state()? == clean, "{point:?}: {}\n--- wanted\n{clean}", state()?);
-            tried += 1;
-        }
-        println!("setup: {counted} points; uninstall: {counted_back} points; {tried} tried");
-        ensure!(tried > 0, "no points");
-        Ok(())
-    });
+        killed(&point, &uninstall)?;
+        whole(&built, &point)?;
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?)
+            .with_context(|| format!("{point:?}: one more uninstall"))?;
+        ensure!(state()? == clean, "{point:?}: {}\n--- wanted\n{clean}", state()?);
+        tried += 1;
+    }
+    println!("setup: {counted} points; uninstall: {counted_back} points; {tried} tried");
+    ensure!(tried > 0, "no points");
     Ok(())
 }
 
@@ -196,40 +193,38 @@ fn points_of_install(install: &[&str]) -> Result<Vec<Point>> {
     Ok(all)
 }
 
-fn apply(most: usize) -> Result<()> {
-    inside_with(SETUP, |world| {
-        let rig = fresh(world)?;
-        let built = built()?;
-        succeeds(&sudo(&built, &["setup"])?)?;
-        root("pkill -f 'rcc-gateway serve'")?;
-        let program = built.join("rcc-firewall");
-        let command = [program.to_str().context("a path")?, "apply"];
-        let listing = || root("nft list table inet rcc | sed 's/packets [0-9]* bytes [0-9]*//'");
-        let old = std::fs::read_to_string(POLICY)?;
-        let new = old.replace("\"@github\", ", "\"git.example:9418\", ");
-        ensure!(old != new);
-        let old_table = listing()?;
+fn apply(world: &World, most: usize) -> Result<()> {
+    let rig = fresh(world)?;
+    let built = built()?;
+    succeeds(&sudo(&built, &["setup"])?)?;
+    root("pkill -f 'rcc-gateway serve'")?;
+    let program = built.join("rcc-firewall");
+    let command = [program.to_str().context("a path")?, "apply"];
+    let listing = || root("nft list table inet rcc | sed 's/packets [0-9]* bytes [0-9]*//'");
+    let old = std::fs::read_to_string(POLICY)?;
+    let new = old.replace("\"@github\", ", "\"git.example:9418\", ");
+    ensure!(old != new);
+    let old_table = listing()?;
+    std::fs::write(POLICY, &new)?;
+    let all = points(&command)?;
+    let new_table = listing()?;
+    ensure!(old_table != new_table);
+    let counted = all.len();
+    let mut tried = 0;
+    for point in sample(all, most) {
+        std::fs::write(POLICY, &old)?;
+        succeeds(&rig_apply(&built)?)?;
         std::fs::write(POLICY, &new)?;
-        let all = points(&command)?;
-        let new_table = listing()?;
-        ensure!(old_table != new_table);
-        let counted = all.len();
-        let mut tried = 0;
-        for point in sample(all, most) {
-            std::fs::write(POLICY, &old)?;
-            succeeds(&rig_apply(&built)?)?;
-            std::fs::write(POLICY, &new)?;
-            killed(&point, &command)?;
-            let now = listing().with_context(|| format!("{point:?}: no table"))?;
-            ensure!(now == old_table || now == new_table, "{point:?}: {now}");
-            succeeds(&rig_apply(&built)?)?;
-            ensure!(listing()? == new_table, "{point:?}: one more run");
-            tried += 1;
-        }
-        println!("apply: {counted} points; {tried} tried");
-        drop(rig);
-        Ok(())
-    });
+        killed(&point, &command)?;
+        let now = listing().with_context(|| format!("{point:?}: no table"))?;
+        ensure!(now == old_table || now == new_table, "{point:?}: {now}");
+        succeeds(&rig_apply(&built)?)?;
+        ensure!(listing()? == new_table, "{point:?}: one more run");
+        tried += 1;
+    }
+    println!("apply: {counted} points; {tried} tried");
+    ensure!(tried > 0, "no points");
+    drop(rig);
     Ok(())
 }
 
@@ -238,23 +233,23 @@ fn rig_apply(built: &Path) -> Result<std::process::Output> {
 }
 
 #[test]
-fn some_points_of_setup_and_uninstall() -> Result<()> {
-    setup_and_uninstall(8)
+fn some_points_of_setup_and_uninstall() {
+    inside_with(SETUP, |world| setup_and_uninstall(world, 8));
 }
 
 #[test]
-fn some_points_of_apply() -> Result<()> {
-    apply(12)
+fn some_points_of_apply() {
+    inside_with(SETUP, |world| apply(world, 12));
 }
 
 #[test]
 #[ignore = "takes many minutes; `cargo xtask faults` runs it"]
-fn all_points_of_setup_and_uninstall() -> Result<()> {
-    setup_and_uninstall(usize::MAX)
+fn all_points_of_setup_and_uninstall() {
+    inside_with(SETUP, |world| setup_and_uninstall(world, usize::MAX));
 }
 
 #[test]
 #[ignore = "takes minutes; `cargo xtask faults` runs it"]
-fn all_points_of_apply() -> Result<()> {
-    apply(usize::MAX)
+fn all_points_of_apply() {
+    inside_with(SETUP, |world| apply(world, usize::MAX));
 }
