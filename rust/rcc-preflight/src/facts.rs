@@ -183,7 +183,7 @@ pub struct UserNamespaces {
     pub unprivileged: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns` of Ubuntu's.
     pub apparmor_restricts: Option<u64>,
-    /// Whether an AppArmor profile in /etc names Podman's path and gives it `userns`.
+    /// Whether an `AppArmor` profile in /etc names Podman's path and gives it `userns`.
     pub podman_profile: bool,
 }
 
@@ -198,6 +198,7 @@ pub struct Cgroup {
 
 /// What is around.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub struct Surroundings {
     /// Whether systemd started the machine.
     pub systemd: bool,
@@ -209,10 +210,13 @@ pub struct Surroundings {
     pub ci: Option<String>,
     /// The kernel's security modules, where they can be read.
     pub modules: Vec<String>,
-    /// Whether SELinux enforces.
+    /// Whether `SELinux` enforces.
     pub selinux: bool,
     /// Other firewalls that are on.
     pub firewalls: Vec<String>,
+    /// Whether rcc's own firewall unit is there, which is started anew after those.
+    #[serde(default)]
+    pub firewall_unit: bool,
     /// Whether the gateway's system user exists.
     pub gateway_user: bool,
 }

@@ -7,7 +7,7 @@ use crate::facts::System;
 pub enum Family {
     /// Debian, Ubuntu and what is made of them: apt.
     Debian,
-    /// Fedora, RHEL, CentOS: dnf.
+    /// Fedora, RHEL and what is made of them: dnf.
     Fedora,
     /// Arch: pacman.
     Arch,

@@ -1,7 +1,7 @@
 //! Recorded machines and what is said of them (docs/machines.md says where each fact is from); and for each check a machine
 //! on which it does not pass, with the remedy of each distribution.
 
-use rcc_preflight::{CHECKS, Facts, Outcome, Report, Verdict, explain};
+use rcc_preflight::{CHECKS, Checked, Facts, Outcome, Report, Verdict, explain};
 use rcc_report::Code;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -197,7 +197,7 @@ fn each_remedy_is_a_command_of_the_distribution_at_hand() {
             machine["system"]["known"]["id"] = json!(id);
             machine["system"]["known"]["like"] = json!([]);
             let report = Report::of(&facts(machine));
-            let remedies: Vec<_> = report.checks.iter().flat_map(|c| c.problems()).map(|p| p.remedy).collect();
+            let remedies: Vec<_> = report.checks.iter().flat_map(Checked::problems).map(|p| p.remedy).collect();
             assert!(remedies.iter().all(|r| !r.trim().is_empty()), "{what} on {id}");
             writeln!(said, "{id}: {}", remedies.join("\n    ")).unwrap();
         }
@@ -213,6 +213,14 @@ fn a_policy_that_accepts_it_makes_missing_limits_a_warning() {
     machine["policy"]["known"]["Ok"] = json!(text + "[limits]\nunenforceable = \"warn\"\n");
     agree(&mut machine);
     assert_eq!(Report::of(&facts(machine)).verdict(), Verdict::Warnings);
+}
+
+#[test]
+fn a_flush_is_no_matter_where_the_unit_brings_the_table_back() {
+    let mut machine = with("/surroundings/known/firewalls", &json!(["nftables.service"]));
+    assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Warnings);
+    machine["surroundings"]["known"]["firewall_unit"] = json!(true);
+    assert_eq!(Report::of(&facts(machine)).verdict(), Verdict::Ready);
 }
 
 #[test]

@@ -290,12 +290,14 @@ fn limits_missing(facts: &Facts, problem: Problem) -> Outcome {
 
 const ACCEPT: &str = "or accept it: unenforceable = \"warn\" under [limits] in /etc/rcc/policy.toml";
 
+/// Of the kernel's command line.
+const UNIFIED: &str = "systemd.unified_cgroup_hierarchy=1";
+
 pub fn cgroups(facts: &Facts) -> Outcome {
     of(&facts.cgroup, |cgroup| {
         if cgroup.unified {
             return pass("alone");
         }
-        const WANTED: &str = "systemd.unified_cgroup_hierarchy=1";
         let wsl = facts.surroundings.get().is_ok_and(|s| s.wsl.is_some());
         let remedy = match family(facts) {
             _ if wsl => {
@@ -303,16 +305,16 @@ pub fn cgroups(facts: &Facts) -> Outcome {
                     .to_owned()
             }
             Family::Debian => format!(
-                "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{WANTED} /' /etc/default/grub && sudo update-grub && sudo reboot"
+                "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{UNIFIED} /' /etc/default/grub && sudo update-grub && sudo reboot"
             ),
-            Family::Fedora => format!("sudo grubby --update-kernel=ALL --args={WANTED} && sudo reboot"),
+            Family::Fedora => format!("sudo grubby --update-kernel=ALL --args={UNIFIED} && sudo reboot"),
             Family::NixOs => {
-                format!("in configuration.nix: boot.kernelParams = [ \"{WANTED}\" ]; then: sudo nixos-rebuild boot && sudo reboot")
+                format!("in configuration.nix: boot.kernelParams = [ \"{UNIFIED}\" ]; then: sudo nixos-rebuild boot && sudo reboot")
             }
             Family::Alpine => {
                 "sudo sed -i 's/^#*rc_cgroup_mode=.*/rc_cgroup_mode=\"unified\"/' /etc/rc.conf && sudo reboot".to_owned()
             }
-            _ => format!("add {WANTED} to the kernel's command line, and start the machine again"),
+            _ => format!("add {UNIFIED} to the kernel's command line, and start the machine again"),
         };
         limits_missing(
             facts,

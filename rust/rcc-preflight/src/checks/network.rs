@@ -12,7 +12,8 @@ fn resolved(facts: &Facts) -> Option<Resolved> {
 
 pub fn firewalls(facts: &Facts) -> Outcome {
     of(&facts.surroundings, |around| {
-        let flushes = around.firewalls.iter().filter(|name| *name == "nftables.service").map(|name| {
+        let takes_away = |name: &&String| *name == "nftables.service" && !(around.systemd && around.firewall_unit);
+        let flushes = around.firewalls.iter().filter(takes_away).map(|name| {
             Problem::new(
                 Code::CHECK_FIREWALLS,
                 name,

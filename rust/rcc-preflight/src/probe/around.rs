@@ -79,7 +79,7 @@ fn place(of: &str, path: &Path, mounts: &str) -> Result<FileSystem, String> {
     })
 }
 
-/// The type of the file system at a path: of the last mount on the longest way there (proc_pid_mountinfo(5)).
+/// The type of the file system at a path: of the last mount on the longest way there (`proc_pid_mountinfo(5)`).
 fn kind_at(mountinfo: &str, path: &Path) -> Option<String> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -135,6 +135,7 @@ pub fn surroundings() -> Result<Surroundings, String> {
             .collect(),
         selinux: text("/sys/fs/selinux/enforce").is_some_and(|t| t.trim() == "1"),
         firewalls: firewalls(),
+        firewall_unit: Path::new("/etc/systemd/system/rcc-firewall.service").exists(),
         gateway_user: super::account(GATEWAY_USER)?.is_some(),
     })
 }
@@ -179,7 +180,7 @@ pub fn network() -> Result<Network, String> {
         rcc_policy::IpNet::V4(net) if made_up.contains(&net.addr()) => Some(net.addr().to_string()),
         _ => None,
     }));
-    let names = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let variables = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
     let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     Ok(Network {
         resolvers,
@@ -187,7 +188,7 @@ pub fn network() -> Result<Network, String> {
         resolved: Path::new("/run/systemd/resolve/stub-resolv.conf").exists(),
         made_up: found,
         tunnels: tunnels(),
-        proxies: names.iter().filter(set).map(|name| (*name).to_owned()).collect(),
+        proxies: variables.iter().filter(set).map(|name| (*name).to_owned()).collect(),
     })
 }
 
