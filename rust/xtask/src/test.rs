@@ -87,7 +87,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             match &image {
                 Some(image) if rigged => shown = vm::short_form(workspace, steps, image),
                 _ if checks => {
-                    shown = Err(anyhow!("the machine was not started: something it needs could not be made"))
+                    shown = Err(anyhow!("the machine was not started: something it needs could not be made"));
                 }
                 _ => {}
             }
