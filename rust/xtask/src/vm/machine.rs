@@ -15,10 +15,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a start may take: some ten times what it takes on two cores that have nothing else to do.
-pub const BOOT: Duration = Duration::from_mins(5);
+pub const BOOT: Duration = Duration::from_secs(300);
 
 /// The same for a command in it.
-pub const PATIENCE: Duration = Duration::from_mins(5);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who runs a command in the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +178,7 @@ impl Machine {
 
     /// Keeps the whole machine's state in its layer, by that name.
     pub fn keep(&mut self, name: &str) -> Result<()> {
-        self.monitor.set_read_timeout(Some(Duration::from_mins(2)))?;
+        self.monitor.set_read_timeout(Some(Duration::from_secs(120)))?;
         let said = self.tell(&format!("savevm {name}"))?;
         ensure!(!said.contains("Error"), "savevm: {said}");
         Ok(())
