@@ -146,10 +146,12 @@ pub fn go(rig: &Rig<'_>) -> Result<()> {
     Ok(())
 }
 
+type Install = fn(&Rig<'_>) -> Result<()>;
+
 /// All of them, one after another. There is no control: without rcc they would write into the machine's own homes.
 pub fn table(rig: &Rig<'_>) -> Result<Table> {
     let mut rows = Vec::new();
-    let all: [(&str, fn(&Rig<'_>) -> Result<()>); 4] = [
+    let all: [(&str, Install); 4] = [
         ("npm ci with a native module, npm test", node),
         ("pip, uv: a wheel and a source build", python),
         ("cargo build, cargo test with a crate", rust),
