@@ -240,6 +240,7 @@ fn rig_apply(built: &Path) -> Result<std::process::Output> {
 }
 
 #[test]
+#[ignore = "not yet run to its end; `cargo xtask faults` has all points"]
 fn some_points_of_setup_and_uninstall() {
     inside_with(SETUP, |world| setup_and_uninstall(world, 3));
 }
