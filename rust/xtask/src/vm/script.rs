@@ -24,6 +24,9 @@ const POLICY: &str = "allow = [\"@claude\", \"allowed.example:80\"]\nusers = [\"
 /// The key that the scripted model takes.
 pub const KEY: &str = "export ANTHROPIC_API_KEY=$(python3 -c 'import json; \
                    print(json.load(open(\"/run/rcc-world/WORLD.json\"))[\"model_keys\"][\"api_key\"])')";
+/// What the services said, for whoever looks for a failure's cause.
+const DIAGNOSIS: &str =
+    "journalctl -b --no-pager -o short-monotonic -u 'rcc-*' | tail -n 80; tail -n 30 /var/log/rcc/gateway.jsonl";
 /// What the agent tries: a command, and whether it is to succeed. Each succeeds without rcc.
 const ATTEMPTS: &[(&str, bool)] = &[
     ("echo written >> notes.txt && cat notes.txt", true),
@@ -51,6 +54,9 @@ pub fn run(machine: &mut Machine, steps: &Steps) -> Result<()> {
         steps.run("restart of the service", || restart(machine, steps)),
         steps.run("flushed ruleset", || flushed(machine, steps)),
     ];
+    if all.iter().any(Result::is_err) {
+        steps.note(LOG, &machine.run(Who::Root, DIAGNOSIS, PATIENCE)?.out)?;
+    }
     steps.run("reboot", || reboot(machine))?;
     all.push(steps.run("before any login", || before_logins(machine, steps)));
     all.push(steps.run("agent after reboot", || agent(machine)));
@@ -177,8 +183,9 @@ fn restart(machine: &mut Machine, steps: &Steps) -> Result<()> {
         machine.run(Who::Person, "cd project && for i in 1 2 3; do rcc run -- true; echo code $?; done", PATIENCE)?;
     let restarted = machine.end(restarting, PATIENCE)?;
     ensure!(restarted.code == Some(0), "{restarted:?}");
-    // A session under way ends with the gateway that held it (124): but none finds nobody to answer (125).
-    ensure!(!during.out.contains("code 125"), "a session found no gateway during the restart: {during:?}");
+    // One that the old process had begun to serve ends with it, and says so (RCC-406): but none finds nobody to ask.
+    let (refused, cut) = (during.out.matches("code 125").count(), during.err.matches("RCC-406").count());
+    ensure!(refused == cut, "a session found no gateway during the restart: {during:?}");
     let after = machine.succeeds(Who::Root, socket)?;
     steps.note(LOG, &format!("socket and process before and after:\n{before}{after}"))?;
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
