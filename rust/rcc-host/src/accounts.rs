@@ -1,6 +1,6 @@
 //! Users and groups of this machine, by its own files.
 //!
-//! Not by NSS: rcc's programs are static, and glibc loads the modules of nsswitch.conf into them all the same; libnss_systemd
+//! Not by NSS: rcc's programs are static, and glibc loads the modules of nsswitch.conf into them all the same; `libnss_systemd`
 //! then crashes the process when it is asked for a name that the files don't have (tried: Debian 12).
 
 use std::io;

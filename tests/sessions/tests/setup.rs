@@ -95,10 +95,10 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
 }
 
 fn difference(before: &str, after: &str) -> String {
-    let only = |a: &str, b: &str, sign: &str| -> String {
-        a.lines().filter(|l| !b.lines().any(|m| m == *l)).map(|l| format!("{sign} {l}\n")).collect()
+    let only = |a: &str, b: &str, sign: &str| -> Vec<String> {
+        a.lines().filter(|l| !b.lines().any(|m| m == *l)).map(|l| format!("{sign} {l}")).collect()
     };
-    format!("{}{}", only(before, after, "-"), only(after, before, "+"))
+    [only(before, after, "-"), only(after, before, "+")].concat().join("\n")
 }
 
 #[test]

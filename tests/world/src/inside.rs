@@ -47,7 +47,7 @@ impl Setup {
 /// Call it with a closure, as the whole body of a `#[test]` function: the test's name is taken from the closure's type.
 ///
 /// # Panics
-/// When the body panics or fails, or no world can be made.
+/// When the body panics or fails, when no world can be made, or when it is not called as said.
 pub fn inside<F: FnOnce(&World) -> Result<()>>(body: F) {
     inside_with(Setup::default(), body);
 }
@@ -77,8 +77,13 @@ fn run<F: FnOnce(&World) -> Result<()>>(setup: Setup, flags: &[&str], body: F) {
         return;
     }
     let name = test_name(std::any::type_name::<F>());
+    let this = std::env::current_exe().expect("this program");
+    // A program of tests that runs none of them succeeds.
+    let listed = Command::new(&this).args(["--list", "--exact", name, "--include-ignored"]).output().expect("a list");
+    let there = String::from_utf8_lossy(&listed.stdout).lines().any(|l| l.strip_suffix(": test") == Some(name));
+    assert!(there, "{name} is no test: the closure must stand in the test's own function");
     let mut command = within(setup, flags).expect("a world");
-    command.arg(std::env::current_exe().expect("this program")).args(["--exact", name, "--nocapture"]);
+    command.arg(this).args(["--exact", name, "--nocapture"]);
     // ignored tests run only when they were asked for, and then this one is
     command.arg("--include-ignored");
     let status = command.status().expect("rcc-world runs");

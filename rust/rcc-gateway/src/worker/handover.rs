@@ -88,7 +88,7 @@ pub fn receive_now(launcher: &OwnedFd) -> Result<Received, Problem> {
 fn wait(fd: &OwnedFd, deadline: Instant) -> Result<(), Problem> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Err(protocol("nothing came within ten seconds"));
+        return Err(protocol("nothing came in time"));
     }
     let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::from(10_000u16));
     let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);

@@ -48,8 +48,10 @@ use tokio::time::MissedTickBehavior;
 const PROVEN_EVERY: Duration = Duration::from_secs(1);
 /// Milliseconds between two looks at a firewall that is not proven.
 const HELD_LOOK: u8 = 200;
-/// How long each step of the handshake may take.
-const STEP: Duration = Duration::from_secs(10);
+/// How long a launcher may take to say what it wants.
+const OPENING: Duration = Duration::from_secs(10);
+/// How long Podman may take from there to the session's network: some 0.1 s, but much more on a slow or busy machine.
+const STARTING: Duration = Duration::from_secs(120);
 
 /// The worker's whole life. `supervisor` is the pid that must be the parent.
 #[must_use]
@@ -108,7 +110,7 @@ fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
 type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
 
 fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Result<Ready, Problem> {
-    let open = match handover::receive(launcher, Instant::now() + STEP)? {
+    let open = match handover::receive(launcher, Instant::now() + OPENING)? {
         (ToGateway::Open(open), fds) if fds.is_empty() => open,
         _ => return Err(handover::protocol("the first packet is not an `open` without descriptors")),
     };
@@ -146,7 +148,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
             credential_endpoints: session.credential_endpoints(),
         }),
     );
-    let (ToGateway::Listen, fds) = handover::receive(launcher, Instant::now() + STEP)? else {
+    let (ToGateway::Listen, fds) = handover::receive(launcher, Instant::now() + STARTING)? else {
         return Err(handover::protocol("what follows `open` is `listen`"));
     };
     let sockets = handover::check(fds, prepared.own_namespace)?;
