@@ -87,7 +87,7 @@ pub fn start(program: &Path, ids: (u32, u32)) -> Result<(), Problem> {
     command.stderr(said.try_clone().map_err(failed)?);
     command.gid(ids.1).uid(ids.0);
     // SAFETY: between fork and exec only system calls with numbers and a buffer on the stack are made.
-    unsafe { command.pre_exec(|| own_session()) };
+    unsafe { command.pre_exec(own_session) };
     let mut child = command.spawn().map_err(failed)?;
     let until = Instant::now() + PATIENCE;
     while call().is_err() {

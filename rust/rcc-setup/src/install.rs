@@ -91,7 +91,7 @@ pub fn steps(request: &Request) -> Vec<Step<'_>> {
             || gateway::end().and_then(|()| gateway::start(&program("rcc-gateway"), user::existing()?)),
         ));
     }
-    steps.push(Step::new("older versions", || Ok(todo(older()?)), remove_older));
+    steps.push(Step::new("older versions", || Ok(todo(&older()?)), remove_older));
     steps
 }
 
@@ -120,7 +120,7 @@ fn with_systemd<'a>(steps: &mut Vec<Step<'a>>, request: &'a Request) {
     ));
 }
 
-fn todo(names: Vec<String>) -> Look {
+fn todo(names: &[String]) -> Look {
     if names.is_empty() { Look::Done } else { Look::Todo(format!("removed: {}", names.join(", "))) }
 }
 

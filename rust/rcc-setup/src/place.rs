@@ -71,11 +71,11 @@ impl Folder {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
         }
-        let made = self.inner(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        if fstat(&made.fd)?.st_uid == 0 {
-            fchmod(&made.fd, Mode::from_bits_truncate(mode))?;
+        let folder = self.inner(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        if fstat(&folder.fd)?.st_uid == 0 {
+            fchmod(&folder.fd, Mode::from_bits_truncate(mode))?;
         }
-        Ok(made)
+        Ok(folder)
     }
 
     /// Owner, group and mode of this folder.

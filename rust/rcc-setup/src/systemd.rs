@@ -6,7 +6,7 @@ use crate::units::{ENABLED, GATEWAY};
 use rcc_report::{Code, Problem};
 use std::path::{Path, PathBuf};
 
-/// Whether it runs this system (sd_booted(3)).
+/// Whether it runs this system (`sd_booted(3)`).
 #[must_use]
 pub fn runs() -> bool {
     Path::new("/run/systemd/system").is_dir()

@@ -43,16 +43,16 @@ pub fn steps(keep: Keep, with_systemd: bool) -> Vec<Step<'static>> {
         }
     }
     steps.push(Step::new("system user rcc", user::look_gone, move || {
-        look_gateway("").and_then(must_be_done)?;
+        look_gateway("").and_then(|look| must_be_done(&look))?;
         if keep == Keep::PolicyAndLog {
-            look_log().and_then(must_be_done)?
+            look_log().and_then(|look| must_be_done(&look))?;
         }
         user::remove()
     }));
     steps
 }
 
-fn must_be_done(look: Look) -> Result<(), Problem> {
+fn must_be_done(look: &Look) -> Result<(), Problem> {
     match look {
         Look::Done => Ok(()),
         Look::Todo(_) => Err(Problem::new(
@@ -92,12 +92,7 @@ fn look_forgotten() -> Result<Look, Problem> {
 }
 
 fn look_firewall() -> Result<Look, Problem> {
-    let nft = match Nft::find() {
-        Ok(nft) => nft,
-        // Without nft there was none that setup made, or it can't be taken away.
-        Err(problem) => return Err(problem),
-    };
-    if nft.list()?.is_none() {
+    if Nft::find()?.list()?.is_none() {
         return Ok(Look::Done);
     }
     if gateway::processes()?.iter().any(is_gateways) {

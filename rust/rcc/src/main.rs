@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Command::Allow(args) => commands::allow::run(&args),
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
-        Command::Status(args) => commands::status::run(&args),
+        Command::Status(args) => Ok(commands::status::run(&args)),
         Command::Setup(args) => commands::setup::set_up(&args),
         Command::Uninstall(args) => commands::setup::uninstall(&args),
         Command::Why(args) => commands::why::run(&args),

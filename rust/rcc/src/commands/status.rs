@@ -1,6 +1,6 @@
 //! `rcc status`: what is in force on this machine, asked of the kernel and the gateway, without any privilege.
 
-use crate::{Done, prepare};
+use crate::prepare;
 use clap::Args;
 use rcc_launch::firewall;
 use rcc_launch::folder;
@@ -43,7 +43,8 @@ impl Part {
     }
 }
 
-pub fn run(args: &StatusArgs) -> Done {
+/// The exit code.
+pub fn run(args: &StatusArgs) -> u8 {
     let parts = [policy(), gateway(), read_back(), sessions()];
     let works = parts.iter().all(|part| part.problems.is_empty());
     if args.json {
@@ -61,7 +62,7 @@ pub fn run(args: &StatusArgs) -> Done {
             }
         }
     }
-    Ok(u8::from(!works))
+    u8::from(!works)
 }
 
 fn policy() -> Part {
