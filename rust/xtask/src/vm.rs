@@ -88,12 +88,6 @@ pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Resul
     steps.run("machine's disk", || Image::ensure(workspace, mirror, &steps.place("debootstrap")))
 }
 
-/// The script, with what was built before.
-pub fn short_form(workspace: &Workspace, steps: &Steps, image: &Image) -> Result<()> {
-    let mut machine = Place::new(workspace, steps, image, &workspace.release())?.start(None)?;
-    script::run(&mut machine, steps)
-}
-
 /// What a machine runs on.
 struct Place<'a> {
     image: &'a Image,
