@@ -246,7 +246,7 @@ pub const CHECKS: &[Check] = &[
         part: Part::Whole,
         setup: Some("has its firewall unit started anew after nftables'"),
         why: "`flush ruleset` in /etc/nftables.conf removes every table, rcc's too: sessions are held until it is back.",
-        by_hand: "After each reload of nftables: sudo /usr/local/libexec/rcc/rcc-firewall apply",
+        by_hand: "After each reload of nftables: sudo /usr/local/bin/rcc setup",
         judge: network::firewalls,
     },
     Check {
