@@ -32,7 +32,11 @@ pub fn facts(egress: &Egress, gateway: u32) -> Result<Facts, Problem> {
         .map(|text| nameservers(&String::from_utf8_lossy(&text)).into_iter().collect::<BTreeSet<_>>());
     let (resolvers, asked) = match &egress.resolvers {
         Resolvers::System => {
-            let all = machines.map_err(|e| unreadable(RESOLV_CONF, &e))?;
+            // Early at a machine's start it may be a link to what is not there yet: nobody is asked until it is.
+            let all = match machines {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
+                other => other.map_err(|e| unreadable(RESOLV_CONF, &e))?,
+            };
             (all.clone(), all)
         }
         // How a network translates, its own resolvers know best.

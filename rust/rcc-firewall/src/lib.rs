@@ -11,6 +11,7 @@ mod nft;
 pub use nft::Nft;
 
 use facts::{facts, gateway_user};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
@@ -19,6 +20,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Root's policy.
 pub const POLICY: &str = "/etc/rcc/policy.toml";
@@ -89,6 +91,8 @@ pub fn remove(nft: &Nft) -> Result<bool, Problem> {
 
 /// The lock's file: root's alone, as anybody who can open a file can lock it.
 const LOCK: &str = "/run/rcc-firewall.lock";
+/// How long another one may take.
+const TURN: Duration = Duration::from_secs(20);
 
 /// One at a time: between one's transaction and its reading back there is no other's.
 fn turn() -> Result<Flock<File>, Problem> {
@@ -98,7 +102,17 @@ fn turn() -> Result<Flock<File>, Problem> {
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     let file = options.open(LOCK).map_err(|e| failed(&e))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| failed(&e))
+    // One who holds it and is stopped must not keep the unit that looks each minute from ever looking again.
+    let end = Instant::now() + TURN;
+    let mut file = file;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((back, Errno::EAGAIN | Errno::EINTR)) if Instant::now() < end => file = back,
+            Err((_, e)) => return Err(failed(&e)),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn foreign() -> Problem {

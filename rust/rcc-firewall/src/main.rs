@@ -100,10 +100,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
 fn tell(found: &Found) {
     match found {
         Found::InForce => println!("in force"),
-        Found::Absent => println!("absent: nothing holds the gateway's user; sudo rcc-firewall apply"),
+        Found::Absent => println!("absent: nothing holds the gateway's user; put it in force: rcc-firewall apply"),
         Found::Foreign => println!("foreign: table inet rcc is not rcc's; look at it: nft list table inet rcc"),
         Found::Drifted(differences) => {
-            println!("drifted: the table in force is another one; sudo rcc-firewall apply");
+            println!("drifted: the table in force is another one; put it in force: rcc-firewall apply");
             let text = |v: &Option<serde_json::Value>| v.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             for d in differences {
                 println!("  {}\n    wanted: {}\n    found:  {}", d.place, text(&d.wanted), text(&d.found));

@@ -14,7 +14,7 @@ pub struct HostNet {
     pub own: Vec<IpNet>,
     /// Prefixes that are reached without a gateway.
     pub on_link: Vec<IpNet>,
-    /// Whether there is a default route for IPv6.
+    /// Whether there is a way to public IPv6: a default route, or one as wide as `2000::/3`.
     pub v6: bool,
 }
 
@@ -109,8 +109,9 @@ impl HostNet {
             if flags & RTF_UP == 0 || flags & RTF_REJECT != 0 {
                 continue;
             }
+            // A VPN may cover all of what is public in pieces: ::/1 and 8000::/1, or 2000::/3.
+            self.v6 |= length <= 3 && device != "lo";
             if length == 0 {
-                self.v6 |= device != "lo";
                 continue;
             }
             let prefix = IpNet::new(ip.into(), length).map_err(|_| bad())?;

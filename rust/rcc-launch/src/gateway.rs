@@ -188,7 +188,7 @@ fn absent(error: nix::Error) -> Problem {
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
         format!("no gateway answers there: {}", error.desc()),
-        "start it as README.md says (by hand)\nto try rcc without installing anything: cargo xtask demo",
+        format!("{}    (again after each start of a machine without systemd)", rcc_preflight::probe::setup_command()),
     )
 }
 

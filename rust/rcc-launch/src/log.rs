@@ -30,7 +30,7 @@ impl Log {
         };
         let connection = call().map_err(|e| {
             let what = format!("no gateway answers there: {}", e.desc());
-            let remedy = "start the gateway as README.md says; one of an older version has no such socket";
+            let remedy = rcc_preflight::probe::setup_command();
             Problem::new(Code::GATEWAY_ABSENT, LOG_SOCKET, what, remedy)
         })?;
         genuine(&connection)?;

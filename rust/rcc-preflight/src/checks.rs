@@ -191,7 +191,7 @@ pub const CHECKS: &[Check] = &[
         part: Part::Whole,
         setup: None,
         why: "Its units start gateway and firewall before anybody can log in.",
-        by_hand: "Start both by hand after each start of the machine (README).",
+        by_hand: "Run rcc setup again after each start of the machine.",
         judge: around::systemd,
     },
     Check {
@@ -237,7 +237,7 @@ pub const CHECKS: &[Check] = &[
         setup: Some("installs the programs and their units, puts the firewall in force and starts the gateway"),
         why: "A session is opened and closed: the gateway must answer as its own user, name you in its policy, and prove by \
               its canary that the host firewall is in force with this policy's fingerprint.",
-        by_hand: "Start it as README says, under \"Use it today\".",
+        by_hand: "Nothing: what setup does is bound together.",
         judge: gateway::gateway,
     },
     Check {
@@ -246,7 +246,7 @@ pub const CHECKS: &[Check] = &[
         part: Part::Whole,
         setup: Some("has its firewall unit started anew after nftables'"),
         why: "`flush ruleset` in /etc/nftables.conf removes every table, rcc's too: sessions are held until it is back.",
-        by_hand: "After each reload of nftables: sudo /usr/local/libexec/rcc/rcc-firewall apply",
+        by_hand: "After each reload of nftables: sudo /usr/local/bin/rcc setup",
         judge: network::firewalls,
     },
     Check {

@@ -141,16 +141,22 @@ fn versions_of(
     Fact::Known(found)
 }
 
+/// The line by which root sets rcc up: by the place of the programs that run now, since `rcc` may be installed nowhere yet,
+/// and sudo may not look in /usr/local.
+#[must_use]
+pub fn setup_command() -> String {
+    let program = std::env::current_exe().unwrap_or_default().with_file_name("rcc").display().to_string();
+    let plain = program.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
+    format!("sudo {} setup", if plain { program } else { rcc_report::quoted(program) })
+}
+
 /// The text of root's policy, if only root can have written it.
 pub fn policy(path: &Path) -> Result<String, Problem> {
     let unreadable = |what: String, remedy: &str| {
         Problem::new(rcc_report::Code::POLICY_UNREADABLE, path.display().to_string(), what, remedy)
     };
     let text = std::fs::read_to_string(path).map_err(|e| {
-        unreadable(
-            e.to_string(),
-            "write it as README.md says (by hand); to try rcc without installing anything: cargo xtask demo",
-        )
+        unreadable(e.to_string(), &format!("{}    (writes a first one where there is none)", setup_command()))
     })?;
     only_root_writes(path).map_err(|place| {
         unreadable(

@@ -96,6 +96,12 @@ impl Report {
         check.setup.filter(|_| self.family != Family::NixOs)
     }
 
+    /// Whether something fails that setup repairs.
+    #[must_use]
+    pub fn setup_helps(&self) -> bool {
+        self.checks.iter().any(|c| matches!(c.outcome, Outcome::Fail(_)) && self.setup(c.check).is_some())
+    }
+
     /// What it comes to.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

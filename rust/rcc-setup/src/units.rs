@@ -109,8 +109,9 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring @ipc @memlock @aio
-# Each worker bounds itself, and puts a filter of its own on itself.
-SystemCallFilter=seccomp prlimit64
+# Each worker bounds itself, and puts a filter and Landlock on itself. What stands in @ipc and is none: memfd_create has the
+# resolvers for workers, pipe2 is what splice(2) goes through.
+SystemCallFilter=seccomp prlimit64 memfd_create pipe2 landlock_create_ruleset landlock_add_rule landlock_restrict_self
 SystemCallErrorNumber=EPERM
 # Listening sockets are made in sessions' namespaces alone. Which addresses it may reach is the host firewall's to say,
 # by the policy; these are nobody's.
@@ -139,6 +140,7 @@ ReloadPropagatedFrom=nftables.service firewalld.service ufw.service netfilter-pe
 Type=oneshot
 RemainAfterExit=yes
 ExecStart=@PROGRAMS@/rcc-firewall apply
+TimeoutStartSec=60s
 ExecReload=@PROGRAMS@/rcc-firewall apply
 StandardOutput=null
 ReadWritePaths=/run
@@ -156,6 +158,7 @@ StartLimitIntervalSec=0
 [Service]
 Type=oneshot
 ExecStart=@PROGRAMS@/rcc-firewall apply
+TimeoutStartSec=60s
 StandardOutput=null
 ReadWritePaths=/run
 @HARDENING@";
@@ -183,9 +186,9 @@ const FIREWALL_TIMER: &str = "\
 Description=rcc host firewall: look again each minute
 
 [Timer]
-OnActiveSec=20s
+OnActiveSec=1s
 OnUnitInactiveSec=60s
-AccuracySec=10s
+AccuracySec=1s
 Unit=rcc-firewall-apply.service
 
 [Install]
@@ -202,6 +205,8 @@ SocketMode=0666
 DirectoryMode=0755
 Accept=yes
 MaxConnections=8
+# Else whoever connects often enough takes the socket away from everybody.
+TriggerLimitIntervalSec=0
 RemoveOnStop=yes
 
 [Install]

@@ -104,7 +104,7 @@ pub struct Explanation {
 /// Where a person's own grants and denials are kept.
 const GRANTS: &str = "~/.config/rcc/grants.toml";
 /// What root does after a change of the policy.
-const APPLY: &str = "then: sudo /usr/local/libexec/rcc/rcc-firewall apply; it holds for sessions that begin later";
+const APPLY: &str = "then: sudo /usr/local/bin/rcc setup; it holds for sessions that begin later";
 
 impl Question {
     /// Answers it.

@@ -43,21 +43,21 @@ fn made(name: &'static str) -> Result<OwnedFd, Problem> {
     let facts = fs::metadata(folder).map_err(|e| {
         problem(
             format!("its folder can't be used: {e}"),
-            "make it as README.md says, for the user rcc: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
+            "rcc setup makes it; by hand: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
         )
     })?;
     let me = nix::unistd::geteuid().as_raw();
     if !(facts.uid() == 0 || facts.uid() == me) || facts.mode() & 0o022 != 0 {
         return Err(problem(
             "its folder is not root's or the gateway's alone".into(),
-            "make it as README.md says, for the user rcc: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
+            "rcc setup makes it; by hand: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
         ));
     }
     make(path).map_err(|e| match e {
         Errno::EADDRINUSE => problem("another gateway listens on it".into(), "systemctl status rcc-gateway"),
         e => problem(
             format!("it can't be made: {e}"),
-            "make it as README.md says, for the user rcc: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
+            "rcc setup makes it; by hand: sudo install -d -o rcc -g rcc -m 755 /run/rcc",
         ),
     })
 }

@@ -20,7 +20,7 @@ pub fn systemd(facts: &Facts) -> Outcome {
             Code::CHECK_SYSTEMD,
             "systemd",
             "it did not start this machine, so gateway and firewall don't come back after the next start",
-            "after each start of the machine: sudo install -d -o rcc -g rcc /run/rcc && sudo /usr/local/libexec/rcc/rcc-firewall apply && sudo setpriv --reuid=rcc --regid=rcc --clear-groups /usr/local/libexec/rcc/rcc-gateway serve",
+            "after each start of the machine: sudo /usr/local/bin/rcc setup",
         )])
     })
 }

@@ -47,7 +47,7 @@ pub fn gateway(facts: &Facts) -> Outcome {
                     Code::FIREWALL_UNPROVEN,
                     "gateway",
                     format!("it has proven the firewall of policy {fingerprint}, and {POLICY} is {own}"),
-                    "sudo /usr/local/libexec/rcc/rcc-firewall apply",
+                    "sudo /usr/local/bin/rcc setup",
                 )]),
                 _ => pass(format!("opens sessions; firewall proven, fingerprint {fingerprint}")),
             }

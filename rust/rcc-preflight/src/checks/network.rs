@@ -18,7 +18,7 @@ pub fn firewalls(facts: &Facts) -> Outcome {
                 Code::CHECK_FIREWALLS,
                 name,
                 "its reload flushes every table, rcc's too; sessions are held until that is back",
-                "after each reload: sudo /usr/local/libexec/rcc/rcc-firewall apply",
+                "after each reload: sudo /usr/local/bin/rcc setup",
             )
         });
         let note = if around.firewalls.is_empty() { "none".to_owned() } else { around.firewalls.join(", ") };

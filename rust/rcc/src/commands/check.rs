@@ -48,6 +48,10 @@ pub fn run(args: &CheckArgs) -> Done {
         None if args.json => format!("{:#}\n", report.json(&facts)),
         None => report.text(),
     };
+    // The one line that does all that setup can do.
+    let next = (args.facts.is_none() && args.explain.is_none() && !args.json && report.setup_helps())
+        .then(|| format!("next: {}\n", probe::setup_command()));
+    let text = text + &next.unwrap_or_default();
     // Whoever closes the pipe has read enough; the exit code says the rest.
     let _closed = stdout().lock().write_all(text.as_bytes());
     Ok(if args.explain.is_some() { 0 } else { report.verdict().exit_code() })

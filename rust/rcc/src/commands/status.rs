@@ -107,7 +107,7 @@ fn read_back() -> Part {
             let state = answer["state"].as_str().unwrap_or("not readable").to_owned();
             let problems: Vec<Problem> = serde_json::from_value(answer["problems"].clone()).unwrap_or_default();
             let drift = || {
-                let remedy = "sudo rcc setup\nfor what differs: sudo rcc-firewall plan";
+                let remedy = rcc_preflight::probe::setup_command();
                 vec![Problem::new(rcc_report::Code::FIREWALL_DRIFTED, "inet rcc", state.clone(), remedy)]
             };
             Part {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 ///
 /// It looks nothing up and connects to nothing. It speaks of the policy as it is written now, and of this project's grants
 /// for good; what was granted to a running session alone is in `http://rcc.internal/why` of that session. Whether the
-/// firewall is in force is said by `sudo rcc-firewall status`.
+/// firewall is in force is said by `rcc status`.
 #[derive(Args)]
 pub struct WhyArgs {
     /// HOST:PORT, a name or an address (IPv6 in brackets); without a port 443.
@@ -52,7 +52,11 @@ pub fn run(args: &WhyArgs) -> Done {
     let resolvers = match policy.egress().resolvers {
         Resolvers::System => {
             let path = Path::new(rcc_host::resolv_conf::RESOLV_CONF);
-            let text = rcc_host::trusted::read_plain(path).map_err(|e| unreadable(&e))?;
+            let text = match rcc_host::trusted::read_plain(path) {
+                // Nobody is asked.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                other => other.map_err(|e| unreadable(&e))?,
+            };
             rcc_host::resolv_conf::nameservers(&String::from_utf8_lossy(&text)).into_iter().collect()
         }
         Resolvers::Given(_) => [].into(),
