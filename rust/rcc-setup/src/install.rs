@@ -348,7 +348,8 @@ fn older() -> Result<Vec<String>, Problem> {
     let running = gateway::processes()?;
     let in_use = |name: &str| running.iter().any(|p| p.program.starts_with(Path::new(PROGRAMS).join(name)));
     let names = folder.names().map_err(|e| misplaced(PROGRAMS, &e))?;
-    Ok(names.into_iter().filter(|name| name != VERSION && !in_use(name)).collect())
+    let names = names.into_iter().map(|name| name.to_string_lossy().into_owned());
+    Ok(names.filter(|name| name != VERSION && !in_use(name)).collect())
 }
 
 fn remove_older() -> Result<(), Problem> {

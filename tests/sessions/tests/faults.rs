@@ -142,7 +142,13 @@ fn setup_and_uninstall(world: &World, share: Share, names: &[&str]) -> Result<()
     let installed = state()?;
     let is = |wanted: &str| -> Result<()> {
         let now = state()?;
-        ensure!(now == wanted, "{now}\n--- wanted\n{wanted}");
+        let only = |a: &str, b: &str| a.lines().filter(|l| !b.lines().any(|m| m == *l)).collect::<Vec<_>>().join("\n");
+        ensure!(
+            now == wanted,
+            "not as it should be; there is\n{}\n--- not\n{}",
+            only(&now, wanted),
+            only(wanted, &now)
+        );
         Ok(())
     };
     purge()?;
