@@ -91,7 +91,8 @@ impl Folder {
     }
 
     /// Gives this folder to a user; if it is still another's, first the plain files in it that are that one's and have no
-    /// second name.
+    /// second name. What a user who is not root leaves besides those goes: links, sockets and folders of theirs, second
+    /// names of others' files. A link in the log's place would keep every later gateway from starting.
     pub fn give(&self, from: u32, to: (u32, u32), mode: u32) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(to.0), Gid::from_raw(to.1));
         let owner = self.owner()?.0;
@@ -101,6 +102,12 @@ impl Folder {
         // In one that is the user's already lies what the user has put there: it could be somebody else's.
         let names = if owner == from { self.names()? } else { Vec::new() };
         for name in names {
+            let Ok(facts) = fstatat(&self.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+            let plain = is(&facts, SFlag::S_IFREG);
+            if from != 0 && (!plain && facts.st_uid == from || plain && facts.st_uid != from && facts.st_nlink > 1) {
+                self.remove(&name)?;
+                continue;
+            }
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
             let Ok(file) = openat(&self.fd, name.as_os_str(), flags, Mode::empty()) else { continue };
             let facts = fstat(&file)?;
@@ -325,8 +332,18 @@ mod tests {
         assert_eq!(inner.owner().unwrap(), (4711, 4711, 0o750));
         assert_eq!(fs::metadata(&log).unwrap().uid(), 4711);
         assert_eq!(fs::metadata(&shared).unwrap().uid(), 0);
+        // Links and folders of theirs, and one of root's.
+        for (name, owner) in [("theirs", 4711), ("roots", 0)] {
+            let link = temporary.path().join("log").join(name);
+            symlink(&shared, &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(owner), None).unwrap();
+        }
+        fs::create_dir(temporary.path().join("log/folder")).unwrap();
+        std::os::unix::fs::chown(temporary.path().join("log/folder"), Some(4711), None).unwrap();
         inner.give(4711, (0, 0), 0o700).unwrap();
+        assert_eq!(inner.names().unwrap(), ["gateway.jsonl", "roots"]);
         assert_eq!(fs::metadata(&log).unwrap().uid(), 0);
+        assert!(shared.exists());
         assert!(inner.give(4712, (4713, 4713), 0o700).is_err());
     }
     #[test]

@@ -61,6 +61,9 @@ impl Subject<'_> {
             let met = killed((self.command)(), call.number, *whom)?;
             (self.after)().with_context(|| format!("{}, {whom:?} killed at {met:?}, before: {call:?}", self.name))?;
             tried += 1;
+            if tried % 50 == 0 {
+                println!("{}: {tried} points", self.name);
+            }
             other += usize::from(met.is_none_or(|met| met.what != call.what));
         }
         let children = all.iter().filter(|call| call.child).count();
