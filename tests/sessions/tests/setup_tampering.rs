@@ -133,6 +133,23 @@ fn a_gateway_that_the_person_runs_is_not_taken_for_the_gateway() {
     });
 }
 
+#[test]
+fn a_gateway_whose_socket_is_gone_is_started_again() {
+    inside_with(SETUP, |world| {
+        let rig = fresh(world)?;
+        let built = built()?;
+        succeeds(&sudo(&built, &["setup"])?)?;
+        for trick in ["rm -f /run/rcc/gateway.sock", "ln -sf /opt/victim /run/rcc/gateway.sock"] {
+            root(&format!("touch /opt/victim; {trick}; chown -h rcc /run/rcc/*"))?;
+            let said = succeeds(&sudo(&built, &["setup"])?)?;
+            ensure!(said.contains("restarted, as what is installed now"), "{trick}: {said}");
+            root("test ! -s /opt/victim && test -S /run/rcc/gateway.sock && test ! -L /run/rcc/gateway.sock")?;
+        }
+        drop(rig);
+        Ok(())
+    });
+}
+
 /// Swaps what lies in the folders of the gateway's user for links to what is others', and makes the log look full.
 const RACER: &str = r"
 import os, itertools
