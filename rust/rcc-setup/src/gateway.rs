@@ -1,8 +1,10 @@
 //! The gateway's processes: which run, and, where there is no systemd, starting and ending them.
 //!
-//! No pid files: a process is the gateway's if the kernel says that it runs a program below the installed folder.
+//! No pid files: a process is the gateway's if the kernel says that it is its user's, whatever it runs: one that was taken
+//! over may have started something else. (Without that user, one that runs its program.)
 
 use crate::layout::{FOLDER, PROGRAMS};
+use crate::user;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, recv, setsockopt, socket, sockopt};
 use nix::sys::time::TimeVal;
 use rcc_proto::{FromGateway, GATEWAY_SOCKET, MAX_PACKET, decode};
@@ -26,11 +28,13 @@ pub enum Role {
     Serve,
     /// One session.
     Worker,
+    /// The gateway's user's, and neither: nothing that rcc starts.
+    Stray,
     /// Anything else that runs from rcc's folder: launchers, hooks, readers of the log.
     Other,
 }
 
-/// A process that runs an installed program.
+/// A process that runs an installed program, or is the gateway's user's.
 #[derive(Debug)]
 pub struct Process {
     /// Its number.
@@ -42,32 +46,52 @@ pub struct Process {
     handle: OwnedFd,
 }
 
-/// All processes that run installed programs, of any version.
+/// All processes that run installed programs, of any version, and all of the gateway's user.
 pub fn processes() -> Result<Vec<Process>, Problem> {
     let failed = |e: std::io::Error| wrong(format!("processes can't be listed: {e}"), "mount /proc");
     let me = std::process::id();
+    // A person may have an account of this name, which setup refuses: nothing of theirs is the gateway's.
+    let gateways = user::id().ok().flatten();
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc").map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()).filter(|pid| *pid != me) else { continue };
         // The handle first: what is read after it is of this process, or of none if it has ended.
         let Ok(handle) = pidfd(pid) else { continue };
-        let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
-        if !program.starts_with(PROGRAMS) {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let its = uids(&status);
+        let is_its_users = gateways.map(|id| its.contains(&id));
+        // One that is ending has none.
+        let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        if is_its_users != Some(true) && !program.starts_with(PROGRAMS) || has_ended(&status) {
             continue;
         }
         // A program that was replaced is shown with this behind its name.
-        let program = program.to_string_lossy().trim_end_matches(" (deleted)").into();
+        let program = PathBuf::from(program.to_string_lossy().trim_end_matches(" (deleted)"));
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let role = match line.split(|b| *b == 0).nth(1) {
-            _ if Path::new(&program).file_name() != Some("rcc-gateway".as_ref()) => Role::Other,
-            Some(b"serve") => Role::Serve,
-            Some(b"worker") => Role::Worker,
-            _ => Role::Other,
+        let is_gateway = program.starts_with(PROGRAMS) && program.file_name() == Some("rcc-gateway".as_ref());
+        let role = match (is_its_users, line.split(|b| *b == 0).nth(1)) {
+            // Anybody can run the program; it does nothing then.
+            (Some(false), _) => Role::Other,
+            (None, _) if !is_gateway => Role::Other,
+            (_, Some(b"serve")) if is_gateway => Role::Serve,
+            (_, Some(b"worker")) if is_gateway => Role::Worker,
+            _ => Role::Stray,
         };
         all.push(Process { pid, role, program, handle });
     }
     Ok(all)
+}
+
+/// Real, effective, saved and file system's, of proc(5)'s status.
+fn uids(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap_or_default();
+    line.split_whitespace().filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Whether it only waits to be waited for.
+fn has_ended(status: &str) -> bool {
+    status.lines().any(|l| l.starts_with("State:\tZ") || l.starts_with("State:\tX"))
 }
 
 /// Whether a process runs the installed program as it is now, not one that was replaced.
@@ -142,7 +166,7 @@ fn text(file: &mut File) -> String {
     String::from_utf8_lossy(&bytes).lines().collect::<Vec<_>>().join(" | ")
 }
 
-/// Ends the supervisors among these, and with them their workers; waits until all of the gateway's are gone.
+/// Ends the supervisors among these, and with them their workers; kills strays; waits until all of the gateway's are gone.
 pub fn end() -> Result<(), Problem> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -152,8 +176,11 @@ pub fn end() -> Result<(), Problem> {
         }
         let late = Instant::now() > until;
         for process in &left {
-            if late || process.role == Role::Serve {
-                signal(&process.handle, if late { libc::SIGKILL } else { libc::SIGTERM });
+            match process.role {
+                Role::Serve | Role::Worker if late => signal(&process.handle, libc::SIGKILL),
+                Role::Stray => signal(&process.handle, libc::SIGKILL),
+                Role::Serve => signal(&process.handle, libc::SIGTERM),
+                _ => {}
             }
         }
         if Instant::now() > until + PATIENCE {
@@ -165,7 +192,7 @@ pub fn end() -> Result<(), Problem> {
 
 /// Whether it is the gateway's own, not a launcher of somebody's.
 pub fn is_gateways(process: &Process) -> bool {
-    process.program.file_name() == Some("rcc-gateway".as_ref())
+    process.role != Role::Other
 }
 
 /// Asks the gateway: it answers, and what it says to root is that the policy does not name it.
@@ -184,8 +211,15 @@ pub fn prove() -> Result<(), Problem> {
     }
 }
 
+/// Whether anybody listens where launchers call.
+pub fn listens() -> bool {
+    call().is_ok()
+}
+
 fn call() -> nix::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    // As long as its queue is full, connecting waits.
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::new(10, 0))?;
     connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
     Ok(socket)
 }

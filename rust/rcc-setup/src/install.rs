@@ -85,11 +85,7 @@ pub fn steps(request: &Request) -> Vec<Step<'_>> {
         with_systemd(&mut steps, request);
     } else {
         steps.push(Step::new(RUN, look_run, make_run));
-        steps.push(Step::new(
-            "gateway, without systemd",
-            || look_gateway(request),
-            || gateway::end().and_then(|()| gateway::start(&program("rcc-gateway"), user::existing()?)),
-        ));
+        steps.push(Step::new("gateway, without systemd", || look_gateway(request), restart_gateway));
     }
     steps.push(Step::new("older versions", || Ok(todo(&older()?)), remove_older));
     steps
@@ -282,7 +278,8 @@ fn look_gateway(request: &Request) -> Result<Look, Problem> {
     let Some(serving) = all.iter().find(|p| p.role == Role::Serve) else {
         return Ok(Look::Todo("started as the user rcc".into()));
     };
-    if gateway::is_installed(serving.pid, &installed) {
+    // Its user owns the sockets' folder: one that was taken over may have removed its own.
+    if gateway::is_installed(serving.pid, &installed) && gateway::listens() {
         return Ok(Look::Done);
     }
     let sessions = all.iter().filter(|p| p.role == Role::Worker).count();
@@ -290,6 +287,17 @@ fn look_gateway(request: &Request) -> Result<Look, Problem> {
         return Ok(Look::Todo("restarted, as what is installed now".into()));
     }
     Ok(Look::Done)
+}
+
+/// What lies in the sockets' folder when nothing of its user's runs is dead, or was put there to be in the way.
+fn restart_gateway() -> Result<(), Problem> {
+    gateway::end()?;
+    let wrong = |e: std::io::Error| misplaced(RUN, &e);
+    let run = made("/run")?.inner("rcc").map_err(wrong)?;
+    if let Some(run) = run {
+        run.names().and_then(|names| names.iter().try_for_each(|name| run.remove(name))).map_err(wrong)?;
+    }
+    gateway::start(&program("rcc-gateway"), user::existing()?)
 }
 
 /// Sessions of a gateway that is not the installed one, and that goes on for their sake.
@@ -348,7 +356,8 @@ fn older() -> Result<Vec<String>, Problem> {
     let running = gateway::processes()?;
     let in_use = |name: &str| running.iter().any(|p| p.program.starts_with(Path::new(PROGRAMS).join(name)));
     let names = folder.names().map_err(|e| misplaced(PROGRAMS, &e))?;
-    Ok(names.into_iter().filter(|name| name != VERSION && !in_use(name)).collect())
+    let names = names.into_iter().map(|name| name.to_string_lossy().into_owned());
+    Ok(names.filter(|name| name != VERSION && !in_use(name)).collect())
 }
 
 fn remove_older() -> Result<(), Problem> {

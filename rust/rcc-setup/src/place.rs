@@ -6,15 +6,20 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The largest file that is read, in bytes.
-const MAX: u64 = 256 << 20;
+pub const MAX: u64 = 256 << 20;
 /// What a name ends in while its file is being written.
 const NEW: &str = ".rcc-new";
+/// How long a folder is emptied in which others go on to make files.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who may write a folder besides root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +62,8 @@ impl Folder {
     }
 
     /// The folder of this name in here, of whatever owner; `None` if there is none.
-    pub fn inner(&self, name: &str) -> io::Result<Option<Self>> {
+    pub fn inner(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Self>> {
+        let name = name.as_ref();
         match openat(&self.fd, name, FOLDER, Mode::empty()) {
             Ok(fd) => Ok(Some(Self { fd, path: self.path.join(name) })),
             Err(Errno::ENOENT) => Ok(None),
@@ -84,15 +90,26 @@ impl Folder {
         Ok((facts.st_uid, facts.st_gid, facts.st_mode & 0o7777))
     }
 
-    /// Gives this folder, and the plain files in it that have no second name, to a user.
+    /// Gives this folder to a user; if it is still another's, first the plain files in it that are that one's and have no
+    /// second name. What a user who is not root leaves besides those goes: links, sockets and folders of theirs, second
+    /// names of others' files. A link in the log's place would keep every later gateway from starting.
     pub fn give(&self, from: u32, to: (u32, u32), mode: u32) -> io::Result<()> {
         let (uid, gid) = (Uid::from_raw(to.0), Gid::from_raw(to.1));
-        if !matches!(self.owner()?.0, owner if owner == from || owner == to.0) {
+        let owner = self.owner()?.0;
+        if owner != from && owner != to.0 {
             return Err(foreign(&self.path));
         }
-        for name in self.names()? {
+        // In one that is the user's already lies what the user has put there: it could be somebody else's.
+        let names = if owner == from { self.names()? } else { Vec::new() };
+        for name in names {
+            let Ok(facts) = fstatat(&self.fd, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
+            let plain = is(&facts, SFlag::S_IFREG);
+            if from != 0 && (!plain && facts.st_uid == from || plain && facts.st_uid != from && facts.st_nlink > 1) {
+                self.remove(&name)?;
+                continue;
+            }
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-            let Ok(file) = openat(&self.fd, name.as_str(), flags, Mode::empty()) else { continue };
+            let Ok(file) = openat(&self.fd, name.as_os_str(), flags, Mode::empty()) else { continue };
             let facts = fstat(&file)?;
             if is(&facts, SFlag::S_IFREG) && facts.st_nlink == 1 && facts.st_uid == from {
                 fchown(&file, Some(uid), Some(gid))?;
@@ -104,11 +121,11 @@ impl Folder {
     }
 
     /// The names in here.
-    pub fn names(&self) -> io::Result<Vec<String>> {
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
         let mut folder = nix::dir::Dir::from_fd(self.fd.try_clone()?)?;
         let mut names = Vec::new();
         for entry in folder.iter() {
-            let name = entry?.file_name().to_string_lossy().into_owned();
+            let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
             if name != "." && name != ".." {
                 names.push(name);
             }
@@ -167,20 +184,60 @@ impl Folder {
     }
 
     /// Removes a file, a link or a whole folder, if it is there.
-    pub fn remove(&self, name: &str) -> io::Result<()> {
-        let facts = match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Err(Errno::ENOENT) => return Ok(()),
-            other => other?,
-        };
-        if !is(&facts, SFlag::S_IFDIR) {
-            return Ok(unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir)?);
-        }
-        if let Some(inner) = self.inner(name)? {
-            for name in inner.names()? {
-                inner.remove(&name)?;
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        let name = name.as_ref();
+        let until = Instant::now() + PATIENCE;
+        while !self.unlink(name)? {
+            if let Some(inner) = self.inner(name)? {
+                inner.flatten()?;
+            }
+            if Instant::now() > until {
+                let what = format!("others go on to make files in {}", self.path.join(name).display());
+                return Err(io::Error::other(what));
             }
         }
-        Ok(unlinkat(&self.fd, name, UnlinkatFlags::RemoveDir)?)
+        Ok(())
+    }
+
+    /// Removes what is here, and of folders what is in them; their own folders are moved up to here, to be removed next
+    /// time. So any depth, which is another's to choose, is gone through with three descriptors.
+    fn flatten(&self) -> io::Result<()> {
+        let mut number = 0;
+        for name in self.names()? {
+            if self.unlink(&name)? {
+                continue;
+            }
+            let Some(inner) = self.inner(&name)? else { continue };
+            for name in inner.names()? {
+                while !inner.unlink(&name)? {
+                    number += 1;
+                    match renameat(&inner.fd, name.as_os_str(), &self.fd, format!("rcc-old-{number}").as_str()) {
+                        // Something of this name is here already.
+                        Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
+                        Ok(()) | Err(Errno::ENOENT) => break,
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+            }
+            self.unlink(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what has this name, or has none; false if it is a folder with something in it.
+    fn unlink(&self, name: &OsStr) -> io::Result<bool> {
+        let flag = match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(facts) if is(&facts, SFlag::S_IFDIR) => UnlinkatFlags::RemoveDir,
+            Ok(_) => UnlinkatFlags::NoRemoveDir,
+            Err(Errno::ENOENT) => return Ok(true),
+            Err(e) => return Err(e.into()),
+        };
+        match unlinkat(&self.fd, name, flag) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(true),
+            // Something else has got its name in between.
+            Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR | Errno::EISDIR) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Whether there is something of this name.
@@ -275,8 +332,99 @@ mod tests {
         assert_eq!(inner.owner().unwrap(), (4711, 4711, 0o750));
         assert_eq!(fs::metadata(&log).unwrap().uid(), 4711);
         assert_eq!(fs::metadata(&shared).unwrap().uid(), 0);
+        // Links and folders of theirs, and one of root's.
+        for (name, owner) in [("theirs", 4711), ("roots", 0)] {
+            let link = temporary.path().join("log").join(name);
+            symlink(&shared, &link).unwrap();
+            std::os::unix::fs::lchown(&link, Some(owner), None).unwrap();
+        }
+        fs::create_dir(temporary.path().join("log/folder")).unwrap();
+        std::os::unix::fs::chown(temporary.path().join("log/folder"), Some(4711), None).unwrap();
         inner.give(4711, (0, 0), 0o700).unwrap();
+        assert_eq!(inner.names().unwrap(), ["gateway.jsonl", "roots"]);
         assert_eq!(fs::metadata(&log).unwrap().uid(), 0);
+        assert!(shared.exists());
         assert!(inner.give(4712, (4713, 4713), 0o700).is_err());
+    }
+    #[test]
+    fn what_an_owner_has_put_into_a_folder_of_theirs_is_not_given_to_them() {
+        let (temporary, folder) = folder();
+        let inner = folder.make("log", 0o750).unwrap();
+        inner.give(0, (4711, 4711), 0o750).unwrap();
+        let moved = temporary.path().join("log/moved");
+        fs::write(&moved, "root's").unwrap();
+        fs::set_permissions(temporary.path().join("log"), fs::Permissions::from_mode(0o777)).unwrap();
+        inner.give(0, (4711, 4711), 0o750).unwrap();
+        assert_eq!(inner.owner().unwrap(), (4711, 4711, 0o750));
+        assert_eq!(fs::metadata(&moved).unwrap().uid(), 0);
+    }
+
+    #[test]
+    fn a_folder_is_removed_however_deep_and_whatever_its_names() {
+        let (temporary, folder) = folder();
+        fs::create_dir(temporary.path().join("log")).unwrap();
+        fs::create_dir(temporary.path().join("log").join(OsStr::from_bytes(b"\xff"))).unwrap();
+        fs::write(temporary.path().join("log").join(OsStr::from_bytes(b"\xff/\xfe")), "").unwrap();
+        for n in 1..4 {
+            fs::write(temporary.path().join(format!("log/rcc-old-{n}")), "").unwrap();
+        }
+        // Deeper than there are descriptors, and than a path can say.
+        let mut deepest = folder.inner("log").unwrap().unwrap();
+        for _ in 0..3000 {
+            deepest = deepest.make("d", 0o755).unwrap();
+            deepest.path = "/".into();
+        }
+        drop(deepest);
+        folder.remove("log").unwrap();
+        assert!(!folder.has("log").unwrap());
+    }
+
+    /// Another process swaps files, folders, links and second names for each other as fast as it can.
+    #[test]
+    fn what_is_swapped_meanwhile_leads_nowhere() {
+        let (temporary, folder) = folder();
+        let outside = temporary.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "secret").unwrap();
+        fs::set_permissions(outside.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
+        let log = temporary.path().join("log");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (file, inner) = (log.join("gateway.jsonl"), log.join("inner"));
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    // Each may fail: what it wants to change is being removed.
+                    let _ = fs::create_dir(&log);
+                    let _ = std::os::unix::fs::chown(&log, Some(4711), Some(4711));
+                    let _ = fs::write(log.join("new"), "x").and_then(|()| fs::rename(log.join("new"), &file));
+                    let _ = symlink(outside.join("file"), log.join("new"));
+                    let _ = fs::rename(log.join("new"), &file);
+                    let _ = fs::remove_file(&file).and_then(|()| fs::hard_link(outside.join("file"), &file));
+                    let _ = fs::create_dir(&inner).and_then(|()| fs::write(inner.join("file"), "x"));
+                    let _ = fs::rename(&inner, log.join("moved"));
+                    let _ = symlink(&outside, &inner);
+                    let _ = fs::remove_file(&inner);
+                    let _ = fs::rename(&log, temporary.path().join("moved")).and_then(|()| symlink(&outside, &log));
+                    let _ = fs::remove_file(&log);
+                    let _ = fs::remove_dir_all(temporary.path().join("moved"));
+                }
+            });
+            for _ in 0..300 {
+                // What they answer is the racer's doing.
+                if let Ok(Some(inner)) = folder.inner("log") {
+                    let _ = inner.give(4711, (0, 0), 0o700);
+                    let _ = inner.give(0, (4711, 4711), 0o750);
+                    let _ = inner.remove("inner");
+                }
+                let _ = folder.remove("log");
+                let _ = folder.make("log", 0o750);
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let facts = |path: &Path| fs::metadata(path).map(|m| (m.uid(), m.gid(), m.mode() & 0o7777)).unwrap();
+        assert_eq!(facts(&outside), (0, 0, 0o755));
+        assert_eq!(facts(&outside.join("file")), (0, 0, 0o600));
+        assert_eq!(fs::read(outside.join("file")).unwrap(), b"secret");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     }
 }

@@ -29,13 +29,16 @@ fn read(folder: &Path, name: &'static str) -> Result<Program, Problem> {
     let path: PathBuf = folder.join(name);
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-    let mut file = file.map_err(|e| wrong(&path, &e.to_string()))?;
+    let file = file.map_err(|e| wrong(&path, &e.to_string()))?;
     let facts = file.metadata().map_err(|e| wrong(&path, &e.to_string()))?;
     if !facts.is_file() {
         return Err(wrong(&path, "it is not a plain file"));
     }
+    if facts.len() > crate::place::MAX {
+        return Err(wrong(&path, "it is larger than any of rcc's programs"));
+    }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|e| wrong(&path, &e.to_string()))?;
+    file.take(crate::place::MAX).read_to_end(&mut bytes).map_err(|e| wrong(&path, &e.to_string()))?;
     match interpreter(&bytes) {
         Some(false) => Ok(Program { name, bytes }),
         Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
@@ -66,6 +69,10 @@ fn interpreter(bytes: &[u8]) -> Option<bool> {
     let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
     for i in 0..count {
         let at = usize::try_from(table.checked_add(i.checked_mul(size)?)?).ok()?;
+        // Within the header of 64 bytes there is none.
+        if at < 64 {
+            return None;
+        }
         if number(at, 4)? == u64::from(PT_INTERP) {
             return Some(true);
         }
@@ -95,5 +102,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", folder.path().join("rcc")).unwrap();
         assert_eq!(read(folder.path(), "rcc").unwrap_err().code, Code::SETUP_SOURCE);
+        let huge = std::fs::File::create(folder.path().join("rcc-hook")).unwrap();
+        huge.set_len(1 << 40).unwrap();
+        assert_eq!(read(folder.path(), "rcc-hook").unwrap_err().code, Code::SETUP_SOURCE);
     }
 }

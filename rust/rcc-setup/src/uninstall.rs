@@ -39,7 +39,7 @@ pub fn steps(keep: Keep, with_systemd: bool) -> Vec<Step<'static>> {
         Keep::PolicyAndLog => steps.push(Step::new("/var/log/rcc", look_log, give_log)),
         Keep::Nothing => {
             steps.push(gone(LOGS, "rcc"));
-            steps.push(Step::new(POLICY, || look_gone(ETC, POLICY_NAME), remove_policy));
+            steps.push(Step::new(POLICY, look_policy, remove_policy));
         }
     }
     steps.push(Step::new("system user rcc", user::look_gone, move || {
@@ -126,6 +126,13 @@ fn give_log() -> Result<(), Problem> {
     };
     let (uid, _, _) = log.owner().map_err(wrong)?;
     log.give(uid, (0, 0), 0o700).map_err(wrong)
+}
+
+/// The folder goes with the policy, and an empty one is what a run that was cut short has left.
+fn look_policy() -> Result<Look, Problem> {
+    let Some(etc) = folder(ETC)? else { return Ok(Look::Done) };
+    let empty = etc.names().map_err(|e| misplaced(ETC, &e))?.is_empty();
+    if empty { Ok(Look::Todo("removed".into())) } else { look_gone(ETC, POLICY_NAME) }
 }
 
 fn remove_policy() -> Result<(), Problem> {

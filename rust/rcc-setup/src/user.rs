@@ -22,14 +22,24 @@ fn there() -> Result<(Option<User>, Option<u32>), Problem> {
     look().map_err(|e: std::io::Error| wrong(e.to_string()))
 }
 
-/// The user's and its group's ids, if both are there and are a system user's.
-pub fn ids() -> Result<Option<(u32, u32)>, Problem> {
-    let (user, group) = there()?;
-    let Some(user) = user else { return Ok(None) };
+/// The user's id, if it is there and is a system user's.
+pub fn id() -> Result<Option<u32>, Problem> {
+    there()?.0.map(|user| system(&user)).transpose()
+}
+
+fn system(user: &User) -> Result<u32, Problem> {
     let (id, shell) = (user.uid, user.shell.rsplit('/').next().unwrap_or_default());
     if id == 0 || id >= FIRST_PERSON || !NO_SHELL.contains(&shell) {
         return Err(wrong(format!("there is a user of this name that is not a system user (id {id}, shell {shell})")));
     }
+    Ok(id)
+}
+
+/// The user's and its group's ids, if both are there and are a system user's.
+pub fn ids() -> Result<Option<(u32, u32)>, Problem> {
+    let (user, group) = there()?;
+    let Some(user) = user else { return Ok(None) };
+    let id = system(&user)?;
     match group {
         None => Ok(None),
         Some(group) if group == user.gid => Ok(Some((id, group))),

@@ -5,29 +5,38 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::{demo, prerequisites};
 use anyhow::Result;
+use std::path::PathBuf;
 use xshell::cmd;
 
 /// Kill apply, setup and uninstall at each point, and see that one more run completes.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// Static programs of the product that were built already; built in the release profile unless told.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
 
 /// Builds, and runs the ignored tests of `tests/sessions/tests/faults.rs`, each in a world.
-pub fn run(_: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     let steps = Steps::new(workspace.target.join("xtask/faults"))?;
-    let result = everything(&workspace, &steps);
+    let result = everything(args, &workspace, &steps);
     let closed = steps.close();
     closed.and(result)
 }
 
-fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
+fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
-    product::build(workspace, steps)?;
+    if args.programs.is_none() {
+        product::build(workspace, steps)?;
+    }
+    let programs = args.programs.clone().unwrap_or_else(|| workspace.release());
+    let programs = std::path::absolute(programs)?;
     let sh = workspace.shell()?;
     steps.command("build world", cmd!(sh, "cargo build --locked --bins --package rcc-world"))?;
     steps.command("build tests", cmd!(sh, "cargo test --locked --package rcc-sessions --test faults --no-run"))?;
     let mut command = demo::as_root();
-    command.arg(format!("{BINARIES}={}", workspace.release().display()));
+    command.arg(format!("{BINARIES}={}", programs.display()));
     command.arg(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["test", "--locked", "--package", "rcc-sessions", "--test", "faults", "--"]);
     command.args(["all_points", "--ignored", "--nocapture", "--test-threads=2"]).current_dir(&workspace.root);

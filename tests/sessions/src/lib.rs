@@ -7,6 +7,7 @@
 pub mod daily;
 pub mod fake;
 pub mod fresh;
+pub mod killed;
 mod processes;
 mod pty;
 mod session;
