@@ -50,6 +50,7 @@ pub fn run(machine: &mut Machine, steps: &Steps) -> Result<()> {
         steps.run("setup again", || setup_again(machine)),
         steps.run("exposure of the service", || exposure(machine, steps)),
         steps.run("session", || session(machine)),
+        steps.run("confined workers", || confined(machine)),
         steps.run("the real agent", || agent(machine)),
         steps.run("restart of the service", || restart(machine, steps)),
         steps.run("flushed ruleset", || flushed(machine, steps)),
@@ -117,6 +118,14 @@ pub fn session(machine: &mut Machine) -> Result<()> {
         }
     }
     ensure!(wrong.is_empty(), "not as it should be: {wrong:#?}");
+    Ok(())
+}
+
+/// Under the unit's filter of system calls a worker still puts Landlock on itself.
+fn confined(machine: &mut Machine) -> Result<()> {
+    let log = machine.succeeds(Who::Root, "grep '\"event\":\"session\"' /var/log/rcc/gateway.jsonl")?;
+    let confined = log.lines().filter(|l| l.contains("\"files\":\"confined by Landlock")).count();
+    ensure!(confined > 0 && confined == log.lines().count(), "sessions without Landlock: {log}");
     Ok(())
 }
 
