@@ -84,7 +84,7 @@ fn remove(place: &'static str, name: &str) -> Result<(), Problem> {
     let wrong = |e: std::io::Error| misplaced(place, &e);
     let Some(folder) = folder(place)? else { return Ok(()) };
     folder.remove(name).map_err(wrong)?;
-    folder.remove(&format!("{name}.rcc-new")).map_err(wrong)
+    folder.remove(format!("{name}.rcc-new")).map_err(wrong)
 }
 
 fn look_forgotten() -> Result<Look, Problem> {

@@ -90,6 +90,10 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
         ensure!(after == before, "{}", difference(&before, &after));
         let again = succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
         ensure!(!again.contains("done "), "{again}");
+        // What one leaves that is killed between the policy and its folder.
+        root("mkdir /etc/rcc")?;
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
+        ensure!(!std::path::Path::new("/etc/rcc").exists(), "an empty /etc/rcc");
         Ok(())
     });
 }
