@@ -136,6 +136,10 @@ fn an_update_leaves_sessions_be_and_old_programs_while_they_run() {
             "test -f /etc/rcc/policy.toml && test -f /var/log/rcc/gateway.jsonl
             test -z \"$(find /var/log/rcc -not -user root)\"; ! getent passwd rcc",
         )?;
+        // One that is killed between the owner and the mode leaves the mode.
+        root("chmod 750 /var/log/rcc")?;
+        succeeds(&sudo(&built, &["uninstall"])?)?;
+        ensure!(root("stat -c %a /var/log/rcc")? == "700\n", "the log's folder");
         // What was kept is taken up again.
         succeeds(&sudo(&built, &["setup"])?)?;
         let output = rig.inside("true")?;
