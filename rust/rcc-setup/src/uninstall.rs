@@ -84,7 +84,7 @@ fn remove(place: &'static str, name: &str) -> Result<(), Problem> {
     let wrong = |e: std::io::Error| misplaced(place, &e);
     let Some(folder) = folder(place)? else { return Ok(()) };
     folder.remove(name).map_err(wrong)?;
-    folder.remove(&format!("{name}.rcc-new")).map_err(wrong)
+    folder.remove(format!("{name}.rcc-new")).map_err(wrong)
 }
 
 fn look_forgotten() -> Result<Look, Problem> {
@@ -115,8 +115,8 @@ fn look_log() -> Result<Look, Problem> {
     let wrong = |e: std::io::Error| misplaced("/var/log/rcc", &e);
     let Some(logs) = folder(LOGS)? else { return Ok(Look::Done) };
     let Some(log) = logs.inner("rcc").map_err(wrong)? else { return Ok(Look::Done) };
-    let owner = log.owner().map_err(wrong)?.0;
-    Ok(if owner == 0 { Look::Done } else { Look::Todo("kept, and given to root".into()) })
+    let owner = log.owner().map_err(wrong)?;
+    Ok(if owner == (0, 0, 0o700) { Look::Done } else { Look::Todo("kept, and given to root".into()) })
 }
 
 fn give_log() -> Result<(), Problem> {

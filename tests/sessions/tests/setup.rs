@@ -90,6 +90,10 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
         ensure!(after == before, "{}", difference(&before, &after));
         let again = succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
         ensure!(!again.contains("done "), "{again}");
+        // What one leaves that is killed between the policy and its folder.
+        root("mkdir /etc/rcc")?;
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
+        ensure!(!std::path::Path::new("/etc/rcc").exists(), "an empty /etc/rcc");
         Ok(())
     });
 }
@@ -132,6 +136,10 @@ fn an_update_leaves_sessions_be_and_old_programs_while_they_run() {
             "test -f /etc/rcc/policy.toml && test -f /var/log/rcc/gateway.jsonl
             test -z \"$(find /var/log/rcc -not -user root)\"; ! getent passwd rcc",
         )?;
+        // One that is killed between the owner and the mode leaves the mode.
+        root("chmod 750 /var/log/rcc")?;
+        succeeds(&sudo(&built, &["uninstall"])?)?;
+        ensure!(root("stat -c %a /var/log/rcc")? == "700\n", "the log's folder");
         // What was kept is taken up again.
         succeeds(&sudo(&built, &["setup"])?)?;
         let output = rig.inside("true")?;
