@@ -15,6 +15,8 @@ const INDEX_LIMIT: u64 = 256 << 20;
 const REPOSITORY_LIMIT: usize = 500;
 /// Bytes of a `.git` that is a file.
 const FILE_LIMIT: u64 = 4096;
+/// Of an index that names folders instead of what they hold.
+const SPARSE: &str = "it is sparse: it names folders, and the submodules in them can't be seen; make it whole: git sparse-checkout reapply --no-sparse-index";
 /// What git acts on in a repository's folder (gitrepository-layout(5)).
 pub const ACTED_ON: &[&str] = &["config", "config.worktree", "hooks", "info", "commondir"];
 
@@ -226,7 +228,11 @@ impl Repository {
         let index = self.read(ground, Path::new("index"))?;
         let shared =
             index.shared.map(|name| self.read(ground, Path::new(&format!("sharedindex.{name}")))).transpose()?;
-        let links = index.links.into_iter().chain(shared.unwrap_or_default().links);
+        let shared = shared.unwrap_or_default();
+        if index.sparse || shared.sparse {
+            return Err(io::Error::other(SPARSE));
+        }
+        let links = index.links.into_iter().chain(shared.links);
         links
             .map(|link| {
                 let plain = |part: Component| matches!(part, Component::Normal(name) if name != ".git");
