@@ -108,6 +108,15 @@ impl Links {
             let hash = hash_length(ground, &config).map_err(|e| (ground.absolute(&config), e))?;
             let main = Repository { git: (Side::Common, PathBuf::new()), tree: PathBuf::new(), hash };
             let known = main.links(ground).map_err(|e| (main.index(ground), e))?;
+            // Git in the main worktree goes there, and only what the project's own index names is covered.
+            let index = main.index(ground);
+            let tree = index.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+            let within =
+                |link: &&PathBuf| tree.join(link).strip_prefix(&ground.project.path).is_ok_and(|p| p != Path::new(""));
+            if let Some(link) = known.iter().find(within) {
+                let what = format!("the main worktree's index names a submodule in this one: {}", link.display());
+                return Err((index, io::Error::other(what)));
+            }
             links.main = Some((main, known.into_iter().collect()));
         }
         let mut next = vec![(first, PathBuf::new())];
@@ -208,6 +217,11 @@ impl Links {
         if let Some(place) = path.parent() {
             self.known.insert(place.to_owned());
         }
+    }
+
+    /// Folders of repositories that lie in the project's files, and not in its own repository.
+    pub fn embedded(&self) -> impl Iterator<Item = &Path> {
+        self.folders(Side::Project).filter(|git| !git.starts_with(".git"))
     }
 
     /// Folders of a side in which an index is written.
@@ -361,6 +375,28 @@ mod tests {
         assert!(
             matches!(links.look(alone(&project)), Found::Index { index, .. } if index == dir.path().join(".git/index"))
         );
+    }
+
+    #[test]
+    fn a_submodule_of_the_main_worktree_in_this_one_is_refused() {
+        let dir = with_submodules();
+        shell(dir.path(), "git commit -qm 1; git worktree add -q tree");
+        let (tree, common) = (project(&dir.path().join("tree")), project(&dir.path().join(".git")));
+        let worktree = Worktree { common, own: "worktrees/tree".into() };
+        let prepare = || Links::prepare(Ground { project: &tree, worktree: Some(&worktree) }).map(drop);
+        let link = |path| {
+            shell(
+                dir.path(),
+                &format!("git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,{path}"),
+            )
+        };
+        link("tree");
+        prepare().unwrap();
+        shell(dir.path(), "git update-index --force-remove tree");
+        link("tree/deep");
+        let (place, error) = prepare().unwrap_err();
+        assert_eq!(place, dir.path().join(".git/index"));
+        assert!(error.to_string().contains("tree/deep"), "{error}");
     }
 
     #[test]

@@ -77,9 +77,9 @@ pub fn prepare(
     let (mut more, mut grown) = (Vec::new(), None);
     if is_folder(&project.folder, git).map_err(wrong(git))? {
         grown = Some(of_project.repository(project, git, &project.path, "*")?);
-        of_project
-            .paths
-            .extend(named_by_config(project, &git.join("config"), project).map_err(wrong(&git.join("config")))?);
+        for config in ["config", "config.worktree"].map(|name| git.join(name)) {
+            of_project.paths.extend(named_by_config(project, &config, project).map_err(wrong(&config))?);
+        }
         (links, more) = Links::prepare(Ground { project, worktree: None }).map_err(|(path, e)| refusal(&path, &e))?;
     } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.
@@ -93,13 +93,18 @@ pub fn prepare(
         let mut wanted = Wanted { paths: named.chain(acted_on).collect(), closed: Vec::new() };
         let own = worktree.own.file_name().and_then(OsStr::to_str).unwrap_or_default();
         grown = Some(wanted.repository(common, Path::new(""), &project.path, own)?);
-        let config = Path::new("config");
-        let unread = |e: io::Error| refusal(&common.path.join(config), &e);
-        of_project.paths.extend(named_by_config(common, config, project).map_err(unread)?);
-        wanted.paths.extend(named_by_config(common, config, common).map_err(unread)?);
+        for config in ["config".into(), "config.worktree".into(), worktree.own.join("config.worktree")] {
+            let config: &Path = &config;
+            let unread = |e: io::Error| refusal(&common.path.join(config), &e);
+            of_project.paths.extend(named_by_config(common, config, project).map_err(unread)?);
+            wanted.paths.extend(named_by_config(common, config, common).map_err(unread)?);
+        }
         (links, more) =
             Links::prepare(Ground { project, worktree: Some(worktree) }).map_err(|(path, e)| refusal(&path, &e))?;
         of_common = Some(wanted);
+    }
+    for git in links.embedded() {
+        no_links(&project.folder, git).map_err(wrong(git))?;
     }
     for (side, path) in more {
         match (side, &mut of_common) {
@@ -594,9 +599,25 @@ mod tests {
         }
         let config = "[core]\n\thooksPath = my-hooks\n\tfsmonitor = \"./tool --watch\"\n[include]\n\tpath = ../.gitconfig\n[branch \"main\"]\n\tmerge = main\n";
         fs::write(at("p/.git/config"), config).unwrap();
+        fs::write(at("p/other"), "").unwrap();
+        fs::write(at("p/.git/config.worktree"), "[core]\n\tfsmonitor = ./other\n").unwrap();
         let protection = prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.present.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "tool"]);
+        assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "other", "tool"]);
+    }
+
+    #[test]
+    fn a_link_in_an_embedded_repository_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        let made = "git init -q p; cd p; git init -q own; git -C own -c user.name=a -c user.email=a@b commit -q --allow-empty -m 1; git add own 2>/dev/null";
+        let shell = std::process::Command::new("/bin/sh").args(["-euc", made]).current_dir(dir.path()).status();
+        assert!(shell.unwrap().success());
+        prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
+        fs::remove_file(at("p/own/.git/logs/HEAD")).unwrap();
+        std::os::unix::fs::symlink("/outside", at("p/own/.git/logs/HEAD")).unwrap();
+        let problem = prepared(&project(&at("p")), &list(), &at("again")).unwrap_err();
+        assert_eq!(problem.subject, at("p/own/.git").display().to_string());
     }
 
     #[test]

@@ -203,13 +203,16 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
 /// Says which repositories the session left that would run something, in two lines at most.
 fn left_behind(project: &Project, found: &Leftovers) -> Option<Problem> {
     let at = |path: &Path| project.path.join(path).display().to_string();
-    let look = |path: &str| format!("look before git runs there: git config --file {} --list", quoted(path));
+    let look = |path: &str| {
+        let how = if Path::new(path).ends_with("hooks") { "ls -la" } else { "git config --list --file" };
+        format!("look before git runs there: {how} {}", quoted(path))
+    };
     let (subject, what, remedy) = match (found.configurations.split_first(), found.unfinished) {
         (Some((first, more)), _) => {
             let others = if more.is_empty() { String::new() } else { format!("; {} others like it", more.len()) };
-            let what = format!(
-                "this repository's configuration is new since the session began, and has git run something{others}"
-            );
+            let kind = if first.ends_with("hooks") { "folder of hooks" } else { "configuration" };
+            let what =
+                format!("this repository's {kind} is new since the session began, and has git run something{others}");
             (at(first), what, look(&at(first)))
         }
         (None, true) => {
@@ -967,7 +970,8 @@ impl Watch {
             Some(Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
         };
         let own = if launch.worktree.is_some() { Path::new(".") } else { Path::new(".git") };
-        std::iter::once(of(self.repository(launch), own)).flatten().collect()
+        let embedded = self.links.embedded().filter_map(|git| of(&launch.project, git));
+        of(self.repository(launch), own).into_iter().chain(embedded).collect()
     }
 
     /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
@@ -1001,7 +1005,11 @@ impl Watch {
             Found::Index { index, tree, what } => {
                 let place = index.display().to_string();
                 let (old, bad) = (quoted(&place), quoted(format_args!("{place}.bad")));
-                let remedy = format!("make it anew: mv {old} {bad} && git -C {} reset", quoted(tree.display()));
+                let tree = quoted(tree.display());
+                // What is made anew comes from a commit, which can be the agent's as well.
+                let remedy = format!(
+                    "look which submodules the commit names, and move their folders away: git -C {tree} -c core.fsmonitor= ls-tree -r HEAD | grep ^160000\nthen make it anew: mv {old} {bad} && git -C {tree} -c core.fsmonitor= reset"
+                );
                 return Some((Intruder::Link(index), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
             }
         }
