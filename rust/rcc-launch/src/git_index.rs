@@ -12,6 +12,7 @@ const FIXED: usize = 40;
 /// Where the mode is in them.
 const MODE: usize = 24;
 const GITLINK: u32 = 0o160_000;
+const FOLDER: u32 = 0o040_000;
 const KIND: u32 = 0o170_000;
 /// An entry's flags: another 16 bits follow.
 const EXTENDED: u16 = 0x4000;
@@ -29,6 +30,8 @@ pub struct Index {
     pub links: Vec<PathBuf>,
     /// A split index: the file `sharedindex.NAME` beside it has further entries.
     pub shared: Option<String>,
+    /// It names folders instead of what they hold, so not every gitlink stands in it.
+    pub sparse: bool,
 }
 
 /// The text is no index that git would read.
@@ -77,6 +80,7 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
             return Err(Malformed);
         }
         entries.push((start, copied));
+        index.sparse |= mode & KIND == FOLDER;
         if mode & KIND == GITLINK {
             index.links.push(PathBuf::from(OsStr::from_bytes(&path)));
         }
@@ -90,6 +94,7 @@ pub fn parse(text: &[u8], hash: usize) -> Result<Index, Malformed> {
         if name == b"EOIE" && body.get(..4) != Some(&u32::try_from(end).map_err(|_| Malformed)?.to_be_bytes()) {
             return Err(Malformed);
         }
+        index.sparse |= name == b"sdir";
         if name == b"IEOT" {
             blocks(body, &entries)?;
         }
@@ -207,13 +212,29 @@ mod tests {
                     std::fs::write(dir.path().join("later"), "").unwrap();
                     git(dir.path(), &["add", "-N", "later"]);
                 }
-                assert_eq!(parse(&index(), hash).unwrap(), Index { links: expected.to_vec(), shared: None });
+                assert_eq!(
+                    parse(&index(), hash).unwrap(),
+                    Index { links: expected.to_vec(), shared: None, sparse: false }
+                );
             }
             git(dir.path(), &["update-index", "--split-index"]);
             let split = parse(&index(), hash).unwrap();
             let shared = dir.path().join(format!(".git/sharedindex.{}", split.shared.unwrap()));
             assert_eq!(parse(&std::fs::read(shared).unwrap(), hash).unwrap().links, expected);
         }
+    }
+
+    #[test]
+    fn a_sparse_index_is_known_as_one() {
+        let dir = repository("sha1");
+        git(dir.path(), &["update-index", "--force-remove", "deep/er/module"]);
+        git(dir.path(), &["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "1"]);
+        let sparse = || parse(&std::fs::read(dir.path().join(".git/index")).unwrap(), 20).unwrap().sparse;
+        assert!(!sparse());
+        git(dir.path(), &["sparse-checkout", "set", "--cone", "--sparse-index", "none"]);
+        assert!(sparse());
+        git(dir.path(), &["sparse-checkout", "reapply", "--no-sparse-index"]);
+        assert!(!sparse());
     }
 
     /// An entry that says another length than its path has: git would find the next one elsewhere.

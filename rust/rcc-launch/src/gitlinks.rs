@@ -15,6 +15,8 @@ const INDEX_LIMIT: u64 = 256 << 20;
 const REPOSITORY_LIMIT: usize = 500;
 /// Bytes of a `.git` that is a file.
 const FILE_LIMIT: u64 = 4096;
+/// Of an index that names folders instead of what they hold.
+const SPARSE: &str = "it is sparse: it names folders, and the submodules in them can't be seen; make it whole: git sparse-checkout reapply --no-sparse-index";
 /// What git acts on in a repository's folder (gitrepository-layout(5)).
 pub const ACTED_ON: &[&str] = &["config", "config.worktree", "hooks", "info", "commondir"];
 
@@ -106,6 +108,15 @@ impl Links {
             let hash = hash_length(ground, &config).map_err(|e| (ground.absolute(&config), e))?;
             let main = Repository { git: (Side::Common, PathBuf::new()), tree: PathBuf::new(), hash };
             let known = main.links(ground).map_err(|e| (main.index(ground), e))?;
+            // Git in the main worktree goes there, and only what the project's own index names is covered.
+            let index = main.index(ground);
+            let tree = index.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+            let within =
+                |link: &&PathBuf| tree.join(link).strip_prefix(&ground.project.path).is_ok_and(|p| p != Path::new(""));
+            if let Some(link) = known.iter().find(within) {
+                let what = format!("the main worktree's index names a submodule in this one: {}", link.display());
+                return Err((index, io::Error::other(what)));
+            }
             links.main = Some((main, known.into_iter().collect()));
         }
         let mut next = vec![(first, PathBuf::new())];
@@ -208,6 +219,11 @@ impl Links {
         }
     }
 
+    /// Folders of repositories that lie in the project's files, and not in its own repository.
+    pub fn embedded(&self) -> impl Iterator<Item = &Path> {
+        self.folders(Side::Project).filter(|git| !git.starts_with(".git"))
+    }
+
     /// Folders of a side in which an index is written.
     pub fn folders(&self, side: Side) -> impl Iterator<Item = &Path> {
         let main = self.main.iter().map(|(repository, _)| repository);
@@ -226,7 +242,11 @@ impl Repository {
         let index = self.read(ground, Path::new("index"))?;
         let shared =
             index.shared.map(|name| self.read(ground, Path::new(&format!("sharedindex.{name}")))).transpose()?;
-        let links = index.links.into_iter().chain(shared.unwrap_or_default().links);
+        let shared = shared.unwrap_or_default();
+        if index.sparse || shared.sparse {
+            return Err(io::Error::other(SPARSE));
+        }
+        let links = index.links.into_iter().chain(shared.links);
         links
             .map(|link| {
                 let plain = |part: Component| matches!(part, Component::Normal(name) if name != ".git");
@@ -355,6 +375,28 @@ mod tests {
         assert!(
             matches!(links.look(alone(&project)), Found::Index { index, .. } if index == dir.path().join(".git/index"))
         );
+    }
+
+    #[test]
+    fn a_submodule_of_the_main_worktree_in_this_one_is_refused() {
+        let dir = with_submodules();
+        shell(dir.path(), "git commit -qm 1; git worktree add -q tree");
+        let (tree, common) = (project(&dir.path().join("tree")), project(&dir.path().join(".git")));
+        let worktree = Worktree { common, own: "worktrees/tree".into() };
+        let prepare = || Links::prepare(Ground { project: &tree, worktree: Some(&worktree) }).map(drop);
+        let link = |path| {
+            shell(
+                dir.path(),
+                &format!("git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,{path}"),
+            )
+        };
+        link("tree");
+        prepare().unwrap();
+        shell(dir.path(), "git update-index --force-remove tree");
+        link("tree/deep");
+        let (place, error) = prepare().unwrap_err();
+        assert_eq!(place, dir.path().join(".git/index"));
+        assert!(error.to_string().contains("tree/deep"), "{error}");
     }
 
     #[test]

@@ -26,13 +26,13 @@ const COARSE: Duration = Duration::from_millis(50);
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Configurations, relative to the project.
+    /// Configurations, and folders of hooks, relative to the project.
     pub configurations: Vec<PathBuf>,
     /// Not everything was looked at.
     pub unfinished: bool,
 }
 
-/// Walks the project. `known` are the configurations that were covered.
+/// Walks the project. `known` are the files and folders that were covered.
 #[must_use]
 pub fn find(project: &Project, since: SystemTime, known: impl Fn(&Path) -> bool) -> Leftovers {
     let since = since.checked_sub(COARSE).and_then(|s| s.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
@@ -59,6 +59,9 @@ pub fn find(project: &Project, since: SystemTime, known: impl Fn(&Path) -> bool)
             } else if is_folder && path == Path::new(".git/objects") {
                 // Nobody goes there, and it has the most files of all.
             } else if is_folder {
+                if name == "hooks" && !known(&path) && hooks_act(project, &path, since) {
+                    found.configurations.push(path.clone());
+                }
                 open.push((path, depth + 1));
             } else if (name == "config" || name == "config.worktree") && !known(&path) && acts(project, &path, since) {
                 found.configurations.push(path);
@@ -74,17 +77,45 @@ fn open_folder(project: &Project, path: &Path) -> std::io::Result<OwnedFd> {
     beneath::open(&project.folder, path, libc::O_RDONLY | libc::O_DIRECTORY)
 }
 
+/// Whether there is a repository around a file.
+fn in_repository(project: &Project, path: &Path) -> bool {
+    beneath::open(&project.folder, &path.with_file_name("HEAD"), libc::O_PATH | libc::O_NOFOLLOW).is_ok()
+}
+
+fn changed(about: &nix::sys::stat::FileStat) -> Duration {
+    Duration::new(u64::try_from(about.st_ctime).unwrap_or(0), u32::try_from(about.st_ctime_nsec).unwrap_or(0))
+}
+
+/// Whether a repository has a hook that is newer than the session. Git runs those that can be run, and are no samples.
+fn hooks_act(project: &Project, path: &Path, since: Duration) -> bool {
+    if !in_repository(project, path) {
+        return false;
+    }
+    let Ok(mut entries) = open_folder(project, path).and_then(|fd| Ok(nix::dir::Dir::from_fd(fd)?)) else {
+        return true;
+    };
+    entries.iter().flatten().take(ENTRY_LIMIT).any(|entry| {
+        let name = Path::new(OsStr::from_bytes(entry.file_name().to_bytes()));
+        let sample = name.extension().is_some_and(|e| e == "sample");
+        let about = beneath::open(&project.folder, &path.join(name), libc::O_PATH | libc::O_NOFOLLOW)
+            .and_then(|fd| Ok(nix::sys::stat::fstat(fd)?));
+        // Behind a link there may be anything.
+        let runs = |about: &nix::sys::stat::FileStat| match about.st_mode & libc::S_IFMT {
+            libc::S_IFREG => about.st_mode & 0o111 != 0,
+            kind => kind == libc::S_IFLNK,
+        };
+        !sample && about.is_ok_and(|about| runs(&about) && changed(&about) >= since)
+    })
+}
+
 /// Whether a file lies in a repository, is newer than the session, and tells git to run something.
 fn acts(project: &Project, path: &Path, since: Duration) -> bool {
-    let beside = |name: &str| beneath::open(&project.folder, &path.with_file_name(name), libc::O_PATH).is_ok();
-    if !beside("HEAD") {
+    if !in_repository(project, path) {
         return false;
     }
     let Ok(opened) = beneath::open(&project.folder, path, libc::O_PATH) else { return false };
     let Ok(about) = nix::sys::stat::fstat(&opened) else { return false };
-    let changed =
-        Duration::new(u64::try_from(about.st_ctime).unwrap_or(0), u32::try_from(about.st_ctime_nsec).unwrap_or(0));
-    if changed < since {
+    if changed(&about) < since {
         return false;
     }
     match beneath::read(&project.folder, path, FILE_LIMIT) {
@@ -163,11 +194,20 @@ mod tests {
             fs::write(at(place).join("HEAD"), "").unwrap();
             fs::write(at(place).join("config"), text).unwrap();
         }
+        for (hook, mode) in
+            [("hooked/hooks/post-checkout", 0o755), ("still/hooks/x.sample", 0o755), ("still/hooks/x", 0o644)]
+        {
+            fs::create_dir_all(at(hook).parent().unwrap()).unwrap();
+            fs::write(at(hook).parent().unwrap().with_file_name("HEAD"), "").unwrap();
+            fs::write(at(hook), "").unwrap();
+            fs::set_permissions(at(hook), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        }
         fs::create_dir(at("none")).unwrap();
         fs::write(at("none/config"), "[core]\nfsmonitor = x\n").unwrap();
         let known = |path: &Path| path == Path::new(".git/config");
         let found = find(&project, SystemTime::now() - Duration::from_secs(100), known);
-        let expected = [".git/modules/m/config", "deep/bare/config", "nested/.git/config", "old/.git/config"];
+        let expected =
+            [".git/modules/m/config", "deep/bare/config", "hooked/hooks", "nested/.git/config", "old/.git/config"];
         assert_eq!(found, Leftovers { configurations: expected.map(PathBuf::from).to_vec(), unfinished: false });
         assert_eq!(find(&project, SystemTime::now() + Duration::from_secs(100), known), Leftovers::default());
     }

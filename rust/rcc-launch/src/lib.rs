@@ -15,6 +15,7 @@ pub mod git_index;
 pub mod gitconfig;
 pub mod gitlinks;
 pub mod grants;
+pub mod grown;
 pub mod home;
 pub mod homes;
 pub mod hook;

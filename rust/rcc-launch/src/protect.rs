@@ -3,6 +3,7 @@
 
 use crate::beneath;
 use crate::gitlinks::{Ground, Links, Side};
+use crate::grown::Grown;
 use crate::project::Project;
 use crate::worktree::{self, Worktree};
 use rcc_proto::{Cover, Protected};
@@ -25,6 +26,8 @@ const COPIES_LIMIT: u64 = 64 << 20;
 const GIT_LIMIT: usize = 200_000;
 /// How deep git's folder of modules is searched.
 const DEPTH: usize = 8;
+/// Files and folders that it may hold beside what is in its repositories: it is looked at again and again.
+const MODULES_LIMIT: usize = 10_000;
 
 /// What the hook covers and what the launcher watches.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,14 +44,27 @@ pub struct Protection {
 /// Device and inode.
 pub type Identity = (u64, u64);
 
+/// What protects a session's project.
+#[derive(Debug)]
+pub struct Prepared {
+    /// In the project.
+    pub project: Protection,
+    /// In its repository, where that lies elsewhere.
+    pub common: Option<Protection>,
+    /// The repositories that git goes into.
+    pub links: Links,
+    /// What may come up in the repository.
+    pub grown: Option<Grown>,
+}
+
 /// Takes the copies: of the project, and of its repository where that lies elsewhere. `read_only` are the policy's paths,
-/// relative to the project. With the repositories that git goes into.
+/// relative to the project.
 pub fn prepare(
     project: &Project,
     worktree: Option<&Worktree>,
     read_only: &[String],
     copies: &Path,
-) -> Result<(Protection, Option<Protection>, Links), Problem> {
+) -> Result<Prepared, Problem> {
     let wrong = |path: &Path| {
         let path = project.path.join(path);
         move |e: io::Error| refusal(&path, &e)
@@ -58,12 +74,12 @@ pub fn prepare(
     // With these three a folder is a repository by itself, and its configuration is taken (gitrepository-layout(5)).
     of_project.paths.push("HEAD".into());
     let mut links = Links::default();
-    let mut more = Vec::new();
+    let (mut more, mut grown) = (Vec::new(), None);
     if is_folder(&project.folder, git).map_err(wrong(git))? {
-        of_project.repository(project, git, &project.path, "*")?;
-        of_project
-            .paths
-            .extend(named_by_config(project, &git.join("config"), project).map_err(wrong(&git.join("config")))?);
+        grown = Some(of_project.repository(project, git, &project.path, "*")?);
+        for config in ["config", "config.worktree"].map(|name| git.join(name)) {
+            of_project.paths.extend(named_by_config(project, &config, project).map_err(wrong(&config))?);
+        }
         (links, more) = Links::prepare(Ground { project, worktree: None }).map_err(|(path, e)| refusal(&path, &e))?;
     } else {
         // A worktree's `.git` is a file that says where the repository is; git follows it without a question.
@@ -76,14 +92,19 @@ pub fn prepare(
         let acted_on = crate::gitlinks::ACTED_ON.iter().map(PathBuf::from);
         let mut wanted = Wanted { paths: named.chain(acted_on).collect(), closed: Vec::new() };
         let own = worktree.own.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        wanted.repository(common, Path::new(""), &project.path, own)?;
-        let config = Path::new("config");
-        let unread = |e: io::Error| refusal(&common.path.join(config), &e);
-        of_project.paths.extend(named_by_config(common, config, project).map_err(unread)?);
-        wanted.paths.extend(named_by_config(common, config, common).map_err(unread)?);
+        grown = Some(wanted.repository(common, Path::new(""), &project.path, own)?);
+        for config in ["config".into(), "config.worktree".into(), worktree.own.join("config.worktree")] {
+            let config: &Path = &config;
+            let unread = |e: io::Error| refusal(&common.path.join(config), &e);
+            of_project.paths.extend(named_by_config(common, config, project).map_err(unread)?);
+            wanted.paths.extend(named_by_config(common, config, common).map_err(unread)?);
+        }
         (links, more) =
             Links::prepare(Ground { project, worktree: Some(worktree) }).map_err(|(path, e)| refusal(&path, &e))?;
         of_common = Some(wanted);
+    }
+    for git in links.embedded() {
+        no_links(&project.folder, git).map_err(wrong(git))?;
     }
     for (side, path) in more {
         match (side, &mut of_common) {
@@ -94,7 +115,7 @@ pub fn prepare(
     let mut room = COPIES_LIMIT;
     let protection = of_project.cover(project, copies, &mut room)?;
     let common = of_common.zip(worktree).map(|(w, tree)| w.cover(&tree.common, &copies.join("common"), &mut room));
-    Ok((protection, common.transpose()?, links))
+    Ok(Prepared { project: protection, common: common.transpose()?, links, grown })
 }
 
 /// What is to be covered in a folder, if it is there.
@@ -107,7 +128,7 @@ struct Wanted {
 impl Wanted {
     /// What git acts on in a repository's folder `git` below `folder`. Its submodules' repositories are closed in a linked
     /// worktree (`own`), which has others; of other worktrees only those within the project are written.
-    fn repository(&mut self, folder: &Project, git: &Path, project: &Path, own: &str) -> Result<(), Problem> {
+    fn repository(&mut self, folder: &Project, git: &Path, project: &Path, own: &str) -> Result<Grown, Problem> {
         let wrong = |path: PathBuf| {
             let path = folder.path.join(path);
             move |e: io::Error| refusal(&path, &e)
@@ -117,24 +138,28 @@ impl Wanted {
         // A `commondir` file would make git read another folder's configuration.
         self.paths.push(git.join("commondir"));
         let (all, modules_place) = (git.join("worktrees"), git.join("modules"));
+        let mut open = Vec::new();
         for name in names(&folder.folder, &all).map_err(wrong(all.clone()))? {
             let place = all.join(&name);
             if name == Path::new(own) || worktree::lies_in(folder, &place, project) {
                 self.paths.extend(["config.worktree", "commondir", "gitdir"].map(|file| place.join(file)));
-                modules(&folder.folder, &place.join("modules"), DEPTH, &mut self.paths)
+                modules(&folder.folder, &place.join("modules"), &mut self.paths)
                     .map_err(wrong(place.join("modules")))?;
+                open.push(place);
             } else if is_folder(&folder.folder, &place).map_err(wrong(place.clone()))? {
                 // `git gc` inside would take it for gone, and remove what it has not committed.
                 self.closed.push(place);
             }
         }
-        if git.as_os_str().is_empty() {
-            if is_folder(&folder.folder, &modules_place).map_err(wrong(modules_place.clone()))? {
-                self.closed.push(modules_place);
-            }
-            return Ok(());
+        let main = git.as_os_str().is_empty();
+        let mut writable = true;
+        if !main {
+            modules(&folder.folder, &modules_place, &mut self.paths).map_err(wrong(modules_place))?;
+        } else if is_folder(&folder.folder, &modules_place).map_err(wrong(modules_place.clone()))? {
+            self.closed.push(modules_place);
+            writable = false;
         }
-        modules(&folder.folder, &modules_place, DEPTH, &mut self.paths).map_err(wrong(modules_place))
+        Grown::at_start(folder, git, &open, writable, main).map_err(wrong(git.to_owned()))
     }
 
     /// Takes the copies.
@@ -204,12 +229,13 @@ fn above(path: &Path) -> Vec<&Path> {
     all
 }
 
-fn is_absent(error: &io::Error) -> bool {
+/// Whether an error says that there is nothing.
+pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
 
 /// Only what is not there is no folder; a link, or what can't be looked at, is an error.
-fn is_folder(project: &OwnedFd, path: &Path) -> io::Result<bool> {
+pub fn is_folder(project: &OwnedFd, path: &Path) -> io::Result<bool> {
     match beneath::open(project, path, libc::O_PATH | libc::O_DIRECTORY) {
         Ok(_) => Ok(true),
         Err(e) if is_absent(&e) => Ok(false),
@@ -276,7 +302,7 @@ fn copy_folder(project: &OwnedFd, path: &Path, copy: &Path, seen: &mut usize, ro
 }
 
 /// The names in a folder, in order; none if there is no such folder.
-fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn names(project: &OwnedFd, path: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = match beneath::open(project, path, libc::O_RDONLY | libc::O_DIRECTORY) {
         Err(e) if is_absent(&e) => return Ok(Vec::new()),
         other => other?,
@@ -360,38 +386,51 @@ pub fn normal(path: &Path) -> Option<PathBuf> {
     Some(normal)
 }
 
+/// What git acts on in the repositories of submodules.
+fn modules(project: &OwnedFd, folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut found = Vec::new();
+    repositories(project, folder, &mut found)?;
+    paths.extend(found.iter().flat_map(|git| crate::gitlinks::ACTED_ON.iter().map(|file| git.join(file))));
+    Ok(())
+}
+
 /// Repositories of submodules lie in `.git/modules`, nested by name; each has a configuration and hooks.
-fn modules(project: &OwnedFd, folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> io::Result<()> {
-    let names = names(project, folder)?;
-    let Some(depth) = depth.checked_sub(1) else {
-        return if names.is_empty() { Ok(()) } else { Err(io::Error::other("nested too deeply")) };
-    };
-    for name in names {
-        let inner = folder.join(name);
-        if !is_folder(project, &inner)? {
-            continue;
+pub fn repositories(project: &OwnedFd, folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    let (mut open, mut seen) = (vec![(folder.to_owned(), DEPTH)], 0);
+    while let Some((folder, depth)) = open.pop() {
+        let names = names(project, &folder)?;
+        seen += names.len();
+        if (depth == 0 && !names.is_empty()) || seen > MODULES_LIMIT {
+            return Err(io::Error::other("nested too deeply, or too many"));
         }
-        match beneath::open(project, &inner.join("HEAD"), libc::O_PATH) {
-            Ok(_) => {
-                paths.extend(crate::gitlinks::ACTED_ON.iter().map(|file| inner.join(file)));
-                modules(project, &inner.join("modules"), depth, paths)?;
+        for name in names {
+            let inner = folder.join(name);
+            if !is_folder(project, &inner)? {
+                continue;
             }
-            Err(e) if is_absent(&e) => modules(project, &inner, depth, paths)?,
-            Err(e) => return Err(e),
+            match beneath::open(project, &inner.join("HEAD"), libc::O_PATH) {
+                Ok(_) => {
+                    open.push((inner.join("modules"), depth - 1));
+                    found.push(inner);
+                }
+                Err(e) if is_absent(&e) => open.push((inner, depth - 1)),
+                Err(e) => return Err(e),
+            }
         }
     }
     Ok(())
 }
 
-/// Whether a folder's entries are named after branches and tags, so that one called `objects` is no store of objects.
-fn names_refs(folder: &Path) -> bool {
-    folder.components().any(|part| matches!(part.as_os_str().to_str(), Some("logs" | "refs")))
+/// Whether a folder is one of those that the repository's objects lie in, by two digits of their names.
+fn is_fan_out(folder: &Path, objects: &Path) -> bool {
+    let digits = |name: &OsStr| name.len() == 2 && name.as_bytes().iter().all(u8::is_ascii_hexdigit);
+    folder.parent() == Some(objects) && folder.file_name().is_some_and(digits)
 }
 
-/// Git writes through links in its folder (logs, `FETCH_HEAD`), so none may lead from there into the person's files.
-/// Objects are left out: git never writes an object that is there.
+/// Git writes through links in its folder (logs, `FETCH_HEAD`, `objects/info/commit-graph`), so none may lead from there
+/// into the person's files. What lies by two digits in `objects` is left out: git never writes an object that is there.
 fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
-    let mut open = vec![folder.to_owned()];
+    let (mut open, objects) = (vec![folder.to_owned()], folder.join("objects"));
     let mut seen = 0;
     while let Some(folder) = open.pop() {
         let descriptor = match beneath::open(project, &folder, libc::O_RDONLY | libc::O_DIRECTORY) {
@@ -410,12 +449,12 @@ fn no_links(project: &OwnedFd, folder: &Path) -> io::Result<()> {
                 Some(nix::dir::Type::Symlink) => {
                     return Err(io::Error::other(format!("{} is a link", folder.join(name).display())));
                 }
-                Some(nix::dir::Type::Directory) if name == "objects" && !names_refs(&folder) => {}
+                Some(nix::dir::Type::Directory) if is_fan_out(&folder.join(name), &objects) => {}
                 Some(nix::dir::Type::Directory) => open.push(folder.join(name)),
                 Some(_) => {}
                 // A file system that does not tell.
                 None => {
-                    if is_folder(project, &folder.join(name))? {
+                    if is_folder(project, &folder.join(name))? && !is_fan_out(&folder.join(name), &objects) {
                         open.push(folder.join(name));
                     }
                 }
@@ -460,7 +499,7 @@ mod tests {
     }
 
     fn prepared(project: &Project, read_only: &[String], copies: &Path) -> Result<Protection, Problem> {
-        prepare(project, None, read_only, copies).map(|(protection, _, _)| protection)
+        prepare(project, None, read_only, copies).map(|prepared| prepared.project)
     }
 
     fn copy(protected: &Protected) -> &Path {
@@ -538,6 +577,12 @@ mod tests {
         std::os::unix::fs::symlink("../../../outside", at("p/.git/logs/HEAD")).unwrap();
         refused("a log that is a link");
         fs::remove_dir_all(at("p/.git/logs")).unwrap();
+        for place in ["p/.git/objects/info", "p/.git/modules/objects/ab/logs", "p/.git/modules/lib/objects/pack"] {
+            fs::create_dir_all(at(place)).unwrap();
+            std::os::unix::fs::symlink("/outside", at(place).join("commit-graph")).unwrap();
+            refused("a link below objects");
+            fs::remove_dir_all(at(place)).unwrap();
+        }
         fs::write(at("p/plain"), "").unwrap();
         fs::hard_link(at("p/plain"), at("p/.envrc")).unwrap();
         refused("a second name of a protected file");
@@ -554,9 +599,25 @@ mod tests {
         }
         let config = "[core]\n\thooksPath = my-hooks\n\tfsmonitor = \"./tool --watch\"\n[include]\n\tpath = ../.gitconfig\n[branch \"main\"]\n\tmerge = main\n";
         fs::write(at("p/.git/config"), config).unwrap();
+        fs::write(at("p/other"), "").unwrap();
+        fs::write(at("p/.git/config.worktree"), "[core]\n\tfsmonitor = ./other\n").unwrap();
         let protection = prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
         let covered: Vec<_> = protection.present.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "tool"]);
+        assert_eq!(covered, [".git/config", ".gitconfig", "my-hooks", "other", "tool"]);
+    }
+
+    #[test]
+    fn a_link_in_an_embedded_repository_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |p: &str| dir.path().join(p);
+        let made = "git init -q p; cd p; git init -q own; git -C own -c user.name=a -c user.email=a@b commit -q --allow-empty -m 1; git add own 2>/dev/null";
+        let shell = std::process::Command::new("/bin/sh").args(["-euc", made]).current_dir(dir.path()).status();
+        assert!(shell.unwrap().success());
+        prepared(&project(&at("p")), &list(), &at("copies")).unwrap();
+        fs::remove_file(at("p/own/.git/logs/HEAD")).unwrap();
+        std::os::unix::fs::symlink("/outside", at("p/own/.git/logs/HEAD")).unwrap();
+        let problem = prepared(&project(&at("p")), &list(), &at("again")).unwrap_err();
+        assert_eq!(problem.subject, at("p/own/.git").display().to_string());
     }
 
     #[test]

@@ -7,12 +7,13 @@ use crate::control::Control;
 use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
 use crate::gitlinks::{Found, Ground, Links, Side};
+use crate::grown::Grown;
 use crate::home::{self, FirstFile};
 use crate::leftovers::{self, Leftovers};
 use crate::machine::Machine;
 use crate::notice::{Notice, Pace};
 use crate::project::{self, Project};
-use crate::protect::{self, Identity, Protection};
+use crate::protect::{self, Identity, Prepared};
 use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::{self, Terminal};
@@ -147,7 +148,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let protection = write_folder(&launch, &folder, &spec)?;
     mount_points(&launch, &spec, &home, &home_path)?;
     podman::hold_namespaces(launch.machine, &spec);
-    let covered = std::iter::once(&protection.0).chain(&protection.1).flat_map(|p| p.covered.clone()).collect();
+    let Prepared { project: protection, common, links, grown } = protection;
+    let covered = std::iter::once(&protection).chain(&common).flat_map(|p| p.covered.clone()).collect();
     let hook_spec = hook_spec(&launch, &spec, covered, gateway.opened.ranges.clone())?;
     let listener = listen_for_hook(&folder)?;
     let control = Control::listen(&folder, &launch.grants)?;
@@ -161,13 +163,13 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     seen.extend(launch.worktree.iter().map(|worktree| worktree.common.path.clone()));
     let beside = launch.writable.iter().map(|(_, absent)| absent.clone()).collect();
     let sockets = Some(Sockets { seen, known });
-    let (protection, common, links) = protection;
     let common = common.map(|p| (p.absent, p.present)).unwrap_or_default();
     let mut watch = Watch {
         absent: protection.absent,
         present: protection.present,
         common,
         links,
+        grown,
         links_pace: Pace::default(),
         beside,
         sockets,
@@ -201,13 +203,16 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
 /// Says which repositories the session left that would run something, in two lines at most.
 fn left_behind(project: &Project, found: &Leftovers) -> Option<Problem> {
     let at = |path: &Path| project.path.join(path).display().to_string();
-    let look = |path: &str| format!("look before git runs there: git config --file {} --list", quoted(path));
+    let look = |path: &str| {
+        let how = if Path::new(path).ends_with("hooks") { "ls -la" } else { "git config --list --file" };
+        format!("look before git runs there: {how} {}", quoted(path))
+    };
     let (subject, what, remedy) = match (found.configurations.split_first(), found.unfinished) {
         (Some((first, more)), _) => {
             let others = if more.is_empty() { String::new() } else { format!("; {} others like it", more.len()) };
-            let what = format!(
-                "this repository's configuration is new since the session began, and has git run something{others}"
-            );
+            let kind = if first.ends_with("hooks") { "folder of hooks" } else { "configuration" };
+            let what =
+                format!("this repository's {kind} is new since the session began, and has git run something{others}");
             (at(first), what, look(&at(first)))
         }
         (None, true) => {
@@ -225,11 +230,7 @@ fn io_problem(step: &str, error: &io::Error) -> Problem {
 }
 
 /// Fills the session's folder: the skeleton, the configurations, the program, the copies.
-fn write_folder(
-    launch: &Launch<'_>,
-    folder: &Folder,
-    spec: &ContainerSpec,
-) -> Result<(Protection, Option<Protection>, Links), Problem> {
+fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> Result<Prepared, Problem> {
     let places = &folder.places;
     let disk = |path: &Path| {
         let path = path.to_owned();
@@ -522,6 +523,9 @@ impl Live {
         if let Some(worktree) = &launch.worktree {
             notice.watch(&worktree.common, watch.links.folders(Side::Common), &watch.common.0);
         }
+        if let Some(grown) = &watch.grown {
+            notice.watch(watch.repository(launch), std::iter::empty(), &grown.places());
+        }
         loop {
             match self.wait(&notice)? {
                 Event::PodmanEnded => break,
@@ -578,17 +582,15 @@ impl Live {
             return Err(self.problems.pop().unwrap_or_else(|| not_started(status)));
         }
         // What appeared in the last moment is found as well.
-        let git = launch.worktree.as_ref().map_or((&launch.project, ".git"), |worktree| (&worktree.common, "."));
-        let links = protect::links_in_git(git.0, Path::new(git.1)).map(|what| {
-            let place = git.0.path.join(git.1).display().to_string();
-            let remedy = format!("remove it before you use git there: find {} -type l", quoted(&place));
-            (Intruder::Socket, Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
-        });
         if !self.stopped
-            && let Some((_, problem)) = watch.intruder(launch).or_else(|| watch.look_at_links(launch)).or(links)
+            && let Some((_, problem)) = watch.intruder(launch).or_else(|| watch.look_at_links(launch))
         {
             self.problems.push(problem);
         }
+        // The agent can bring about a stop, so what else it did is said all the same.
+        let said: Vec<String> = self.problems.iter().map(|problem| problem.subject.clone()).collect();
+        let more = watch.grown(launch, true).map(|(_, problem)| problem).into_iter().chain(watch.linked_out(launch));
+        self.problems.extend(more.filter(|problem| !said.contains(&problem.subject)));
         let code = if self.stopped { EXIT_STOPPED } else { exit_code(status) };
         // The first of its processes says so when the second, which does the work, was killed.
         let killed = 128 + libc::SIGKILL;
@@ -863,6 +865,8 @@ struct Watch {
     beside: Vec<Vec<PathBuf>>,
     /// Repositories that git goes into.
     links: Links,
+    /// What may come up in the repository.
+    grown: Option<Grown>,
     /// When these are looked at again.
     links_pace: Pace,
     /// Until the person has seen one.
@@ -897,6 +901,8 @@ enum Intruder {
     Socket,
     /// A repository that git goes into, or an index.
     Link(PathBuf),
+    /// What came up in the repository.
+    Grown(PathBuf),
 }
 
 impl Watch {
@@ -928,6 +934,9 @@ impl Watch {
             );
             return Some((Intruder::Name(place), problem));
         }
+        if let Some(found) = self.grown(launch, false) {
+            return Some(found);
+        }
         let socket = self.sockets.as_ref()?.intruder(&project.path)?;
         let problem = Problem::new(
             Code::PROJECT_SOCKET,
@@ -936,6 +945,33 @@ impl Watch {
             "have it listen elsewhere, and start the session again",
         );
         Some((Intruder::Socket, problem))
+    }
+
+    /// The folder that the repository lies in.
+    fn repository<'a>(&self, launch: &'a Launch<'_>) -> &'a Project {
+        launch.worktree.as_ref().map_or(&launch.project, |worktree| &worktree.common)
+    }
+
+    /// What has come up in the repository.
+    fn grown(&mut self, launch: &Launch<'_>, end: bool) -> Option<(Intruder, Problem)> {
+        let folder = self.repository(launch);
+        let found = self.grown.as_mut()?.look(folder, &launch.project.path, end)?;
+        let place = folder.path.join(&found.path).display().to_string();
+        let problem = Problem::new(Code::SESSION_PROTECTED, place, found.what, found.remedy);
+        Some((Intruder::Grown(found.path), problem))
+    }
+
+    /// Links in git's folders, through which git outside would write.
+    fn linked_out(&self, launch: &Launch<'_>) -> Vec<Problem> {
+        let of = |folder: &'_ Project, git: &Path| {
+            let what = protect::links_in_git(folder, git)?;
+            let place = folder.path.join(git).display().to_string();
+            let remedy = format!("remove it before you use git there: find {} -type l", quoted(&place));
+            Some(Problem::new(Code::SESSION_PROTECTED, place, what, remedy))
+        };
+        let own = if launch.worktree.is_some() { Path::new(".") } else { Path::new(".git") };
+        let embedded = self.links.embedded().filter_map(|git| of(&launch.project, git));
+        of(self.repository(launch), own).into_iter().chain(embedded).collect()
     }
 
     /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
@@ -969,7 +1005,11 @@ impl Watch {
             Found::Index { index, tree, what } => {
                 let place = index.display().to_string();
                 let (old, bad) = (quoted(&place), quoted(format_args!("{place}.bad")));
-                let remedy = format!("make it anew: mv {old} {bad} && git -C {} reset", quoted(tree.display()));
+                let tree = quoted(tree.display());
+                // What is made anew comes from a commit, which can be the agent's as well.
+                let remedy = format!(
+                    "look which submodules the commit names, and move their folders away: git -C {tree} -c core.fsmonitor= ls-tree -r HEAD | grep ^160000\nthen make it anew: mv {old} {bad} && git -C {tree} -c core.fsmonitor= reset"
+                );
                 return Some((Intruder::Link(index), Problem::new(Code::SESSION_PROTECTED, place, what, remedy)));
             }
         }
@@ -992,6 +1032,7 @@ impl Watch {
                 }
             }
             Intruder::Link(path) => self.links.accept(path),
+            Intruder::Grown(path) => self.grown.iter_mut().for_each(|grown| grown.accept(path)),
             Intruder::Socket => self.sockets = None,
         }
     }

@@ -1,11 +1,13 @@
 //! A linked worktree: its `.git` is a file that says where the repository is, and an agent can have written that file.
 //!
-//! Invariant: a repository comes along only if its own record of the worktree points back, which nobody but the person can
-//! have written, and the person approved just this pair of folders; and only if it may be a project.
+//! Invariant: a repository comes along only if its own record of the worktree points back, the person approved just this
+//! pair of folders, it lies in no folder that they let an agent write, and it may be a project. The record alone shows
+//! little: an agent that once had the repository, or a folder around it, as its project could write that.
 
 use crate::added::Access;
 use crate::beneath;
-use crate::inside::Pair;
+use crate::home;
+use crate::inside::{Inside, Pair};
 use crate::machine::Machine;
 use crate::project::{Project, led_to, shared_or_sensitive};
 use rcc_report::{Code, Problem, quoted};
@@ -36,13 +38,13 @@ pub enum Found {
 
 /// What a project's `.git` leads to, if it is a file. A repository in the project itself, or one that was approved and can't
 /// come along, is refused.
-pub fn find(project: &Project, machine: &Machine, approved: &[Pair]) -> Result<Option<Found>, Problem> {
-    let Some(linked) = Linked::read(project)? else { return Ok(None) };
+pub fn find(project: &Project, machine: &Machine, inside: &Inside) -> Result<Option<Found>, Problem> {
+    let Some(linked) = Linked::read(project, machine)? else { return Ok(None) };
     let linked = match linked {
         Ok(linked) => linked,
         Err(problem) => return Ok(Some(Found::Stays(problem))),
     };
-    if !approved.iter().any(|pair| pair.project == project.path && pair.repository == linked.common) {
+    if !inside.worktrees.iter().any(|pair| pair.project == project.path && pair.repository == linked.common) {
         let what = format!(
             "it leads to the repository {}, which does not come along unless you say so: git does not work in this session",
             linked.common.display()
@@ -51,12 +53,12 @@ pub fn find(project: &Project, machine: &Machine, approved: &[Pair]) -> Result<O
             format!("let this worktree's sessions have it: rcc worktree allow {}", quoted(project.path.display()));
         return Ok(Some(Found::Stays(problem(project, what, &remedy))));
     }
-    linked.open(project, machine).map(|worktree| Some(Found::Comes(worktree)))
+    linked.open(project, machine, inside).map(|worktree| Some(Found::Comes(worktree)))
 }
 
 /// The pair that the person approves: everything is looked at as at a start.
-pub fn approve(project: &Project, machine: &Machine) -> Result<Pair, Problem> {
-    let linked = Linked::read(project)?.ok_or_else(|| {
+pub fn approve(project: &Project, machine: &Machine, inside: &Inside) -> Result<Pair, Problem> {
+    let linked = Linked::read(project, machine)?.ok_or_else(|| {
         let place = project.path.join(".git").display().to_string();
         let what = "this is no linked worktree: its .git is no file that leads to a repository";
         Problem::new(
@@ -66,7 +68,7 @@ pub fn approve(project: &Project, machine: &Machine) -> Result<Pair, Problem> {
             "name one: rcc worktree allow PATH; git worktree list shows them",
         )
     })?;
-    let worktree = linked?.open(project, machine)?;
+    let worktree = linked?.open(project, machine, inside)?;
     Ok(Pair { project: project.path.clone(), repository: worktree.common.path })
 }
 
@@ -78,7 +80,7 @@ struct Linked {
 
 impl Linked {
     /// The inner error is a repository that is not this worktree's.
-    fn read(project: &Project) -> Result<Option<Result<Self, Problem>>, Problem> {
+    fn read(project: &Project, machine: &Machine) -> Result<Option<Result<Self, Problem>>, Problem> {
         let Some(named) = led_to(&project.folder) else { return Ok(None) };
         let shown = named.display();
         let Ok(place) = fs::canonicalize(project.path.join(&named)) else {
@@ -130,10 +132,10 @@ impl Linked {
                     common.display()
                 ),
                 &format!(
-                    "if you moved this worktree: git -C {} worktree repair {}\notherwise look at it, an agent can have written it: cat {}",
-                    quoted(common.display()),
-                    quoted(project.path.display()),
-                    quoted(project.path.join(".git").display())
+                    "look at it first, an agent can have written it: cat {}\nif that is your repository and you moved this worktree{} worktree repair {}",
+                    quoted(project.path.join(".git").display()),
+                    git_in(&common, machine),
+                    quoted(project.path.display())
                 ),
             ))));
         }
@@ -141,7 +143,7 @@ impl Linked {
     }
 
     /// Opens the repository, and looks again at what was read of it, through no link.
-    fn open(&self, project: &Project, machine: &Machine) -> Result<Worktree, Problem> {
+    fn open(&self, project: &Project, machine: &Machine, inside: &Inside) -> Result<Worktree, Problem> {
         let refuse = |what: String| {
             Problem::new(
                 Code::WORKTREE_REFUSED,
@@ -157,6 +159,13 @@ impl Linked {
             shared_or_sensitive(main, &machine.person)
                 .map_err(|p| refuse(format!("{}: {}", main.display(), p.what)))?;
         }
+        if let Some(folder) = inside.folders.iter().find(|f| f.writable && self.common.starts_with(&f.path)) {
+            let place = folder.path.display();
+            return Err(refuse(format!(
+                "it lies in {place}, which an agent can write with {}",
+                folder.project.display()
+            )));
+        }
         let common = Project::open_beside(&self.common, Access::Writable, &project.path, machine)
             .map_err(|problem| refuse(problem.what))?;
         let there = |path: &Path| beneath::open(&common.folder, path, libc::O_PATH).is_ok();
@@ -164,8 +173,40 @@ impl Linked {
         if !["HEAD", "objects", "refs", "config"].iter().all(|name| there(Path::new(name))) || !there(&gitdir) {
             return Err(refuse("it is no repository as git makes it".into()));
         }
+        if let Some(what) = elsewhere(&common) {
+            return Err(refuse(what));
+        }
         Ok(Worktree { common, own: self.own.clone() })
     }
+}
+
+/// Git in a folder, for a hint. A folder that an agent has worked in is not named: git there acts on what it left.
+fn git_in(common: &Path, machine: &Machine) -> String {
+    if common.ancestors().any(|place| home::folder_for(&machine.person, place).exists()) {
+        return ", in its repository: git".into();
+    }
+    format!(": git -C {}", quoted(common.display()))
+}
+
+/// Why a repository's main worktree may lie where its folder does not say: files that are checked out there would be the
+/// agent's, as where dotfiles are kept in a bare repository.
+fn elsewhere(common: &Project) -> Option<String> {
+    for config in ["config", "config.worktree"] {
+        let text = match beneath::read(&common.folder, Path::new(config), 4 << 20) {
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => continue,
+            Err(e) => return Some(format!("{config}: {e}")),
+            Ok(text) => String::from_utf8_lossy(&text).to_lowercase(),
+        };
+        let key = |line: &str| {
+            line.split(['=', '#', ';']).next().and_then(|k| k.rsplit(']').next()).map(str::trim) == Some("worktree")
+        };
+        if text.lines().any(key) {
+            return Some(format!("its {config} says where its main worktree is (core.worktree)"));
+        }
+    }
+    let bare = common.path.file_name() != Some(OsStr::new(".git"));
+    let has_index = beneath::open(&common.folder, Path::new("index"), libc::O_PATH | libc::O_NOFOLLOW).is_ok();
+    (bare && has_index).then(|| "it has an index, so it is used with a worktree that it does not name".to_owned())
 }
 
 /// A path in a file of git's, resolved; what it leads to may be a file.
@@ -189,4 +230,30 @@ pub fn lies_in(repository: &Project, own: &Path, project: &Path) -> bool {
 fn problem(project: &Project, what: impl Into<String>, remedy: &str) -> Problem {
     let place = project.path.join(".git").display().to_string();
     Problem::new(Code::PROJECT_UNTRUSTED_LINK, place, what, remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_whose_files_lie_elsewhere_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, file, text, is) in [
+            (".git", "config", "[core]\n\tworktree = /home/dev\n", true),
+            (".git", "config.worktree", "[core] workTree=/home/dev ; [x]\n", true),
+            (".git", "config", "[extensions]\n\tworktreeConfig = true\n", false),
+            (".git", "index", "", false),
+            ("cfg", "index", "", true),
+            ("cfg", "config", "[core]\n\tbare = true\n", false),
+        ] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(file), text).unwrap();
+            let folder = fs::File::open(&path).unwrap().into();
+            let common = Project { path: path.clone(), device: 0, inode: 0, folder };
+            assert_eq!(elsewhere(&common).is_some(), is, "{name} {file} {text}");
+            fs::remove_dir_all(&path).unwrap();
+        }
+    }
 }

@@ -122,7 +122,7 @@ pub fn worktree(
     machine: &Machine,
     request: &mut Request,
 ) -> Result<Option<Worktree>, Problem> {
-    let worktree = match worktree::find(project, machine, &inside.worktrees)? {
+    let worktree = match worktree::find(project, machine, inside)? {
         None => return Ok(None),
         Some(worktree::Found::Stays(problem)) => {
             eprintln!("rcc: warning: {problem}");

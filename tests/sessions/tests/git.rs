@@ -50,8 +50,6 @@ try 'rm -rf .git/hooks; ln -s ../hooks .git/hooks'
 try 'git init -q --bare bare; set_all bare/config'
 try 'mkdir sub; git init -q sub/bare --bare; set_all sub/bare/config'
 try 'git init -q nested; set_all nested/.git/config; git -C nested commit -q --allow-empty -m x'
-try 'mkdir -p .git/worktrees/w tree; echo "$PWD/bare" >.git/worktrees/w/commondir; echo "$PWD/tree/.git" >.git/worktrees/w/gitdir; cp .git/HEAD .git/worktrees/w/; echo "gitdir: $PWD/.git/worktrees/w" >tree/.git'
-try 'mkdir -p .git/modules/m; cp -a bare/. .git/modules/m/; printf "[submodule \"m\"]\npath=m\nurl=./m\nignore=none\n" >.gitmodules'
 try 'git config --global core.fsmonitor "$e"'
 echo changed >>file; echo new >new
 "#;
@@ -114,9 +112,9 @@ fn git_outside_runs_nothing_of_the_agents() {
         let (status, said) = live.end()?;
         ensure!(status.success(), "{status}: {said}");
         // What git would run if somebody went there is said.
-        let place = rig.project.join(".git/modules/m/config");
+        let place = rig.project.join("bare/config");
         ensure!(
-            said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 5 others like it"),
+            said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 4 others like it"),
             "{said}"
         );
         nothing_of_the_agents_ran(&rig).context("after the session")
@@ -136,6 +134,12 @@ fn a_repository_that_git_would_go_into_ends_the_session() {
             (format!("cd embedded; {nested}; git add new"), "embedded/new/.git"),
             ("git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,later; sleep 1; git init -q later".to_owned(), "later/.git"),
             ("printf DIRC >.git/index".to_owned(), ".git/index"),
+            ("mkdir -p .git/worktrees/w; echo $PWD/bare >.git/worktrees/w/commondir".to_owned(), ".git/worktrees/w"),
+            ("ln -s ../new .git/worktrees".to_owned(), ".git/worktrees"),
+            ("mkdir -p .git/modules/m; cp .git/HEAD .git/modules/m/".to_owned(), ".git/modules/m"),
+            // What is found first ends the session, and the link is said all the same.
+            ("ln -sf /home/dev/victim .git/logs/HEAD; touch .envrc".to_owned(), ".git"),
+            ("mkdir -p .git/objects/info; ln -sf /home/dev/victim .git/objects/info/commit-graph; touch .envrc".to_owned(), ".git"),
         ] {
             user(&rig, OWN)?;
             let mut live = Live::start(&rig, &format!("{script}; sleep 1000"))?;
@@ -270,6 +274,25 @@ fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
         everywhere().context("after the session")?;
         // What the person had not committed in another worktree is there.
         user(&rig, "cd ~/other && test \"$(git diff --cached --name-only)\" = mine")?;
+
+        // A worktree that the person adds meanwhile: left alone, it is nobody's affair.
+        let script = "n=/home/dev/project/.git/worktrees/later; echo up; until test -s $n/commondir; do :; done; echo seen; read -r go; eval $go";
+        for (meanwhile, ends) in [("exit 0", false), ("echo /home/dev/tree/bare >$n/commondir; sleep 1000", true)] {
+            user(&rig, &format!("{own}; rm -rf ~/later"))?;
+            let mut live = Live::start_in(&rig, &tree, script)?;
+            ensure!(live.line()? == "up");
+            user(&rig, "git worktree add -q ~/later")?;
+            ensure!(live.line()? == "seen");
+            looked_at_in(&rig, "later")?;
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            std::io::Write::write_all(
+                &mut live.stdin.take().context("no input")?,
+                format!("{meanwhile}\n").as_bytes(),
+            )?;
+            let (status, said) = live.end()?;
+            let named = said.contains("RCC-505: /home/dev/project/.git/worktrees/later: ") && said.contains("hint: ");
+            ensure!(named == ends && (status.code() == Some(124)) == ends, "{meanwhile}: {status}: {said}");
+        }
 
         // What would make git outside go elsewhere ends the session.
         for (script, place) in [

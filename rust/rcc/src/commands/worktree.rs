@@ -45,7 +45,8 @@ pub fn run(args: &WorktreeArgs) -> Done {
         Command::Allow { path } => {
             let place = Project::find(path.as_deref(), &machine.person).map_err(one)?;
             let project = Project::open(&place, &machine).map_err(one)?;
-            let pair = worktree::approve(&project, &machine).map_err(one)?;
+            let inside = inside::read(&machine.person).map_err(one)?;
+            let pair = worktree::approve(&project, &machine, &inside).map_err(one)?;
             let said = format!("{}: its sessions have {}", pair.project.display(), pair.repository.display());
             inside::change(&machine.person, |inside| {
                 inside.worktrees.retain(|known| known.project != pair.project);
