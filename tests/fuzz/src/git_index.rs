@@ -17,7 +17,7 @@ static REPOSITORY: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 
 pub fn feed(bytes: &[u8]) {
     let _ = parse(bytes, 32);
-    let Ok(Index { links, shared: None }) = parse(bytes, 20) else { return };
+    let Ok(Index { links, shared: None, sparse: false }) = parse(bytes, 20) else { return };
     std::fs::write(REPOSITORY.path().join(".git/index"), bytes).expect("the index can be written");
     let listed = git(REPOSITORY.path()).args(["ls-files", "--stage", "-z"]).output().expect("git runs");
     // What git refuses it does not act on. What it said before counts.
