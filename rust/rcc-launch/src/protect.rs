@@ -230,6 +230,7 @@ fn above(path: &Path) -> Vec<&Path> {
 }
 
 /// Whether an error says that there is nothing.
+#[must_use]
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
