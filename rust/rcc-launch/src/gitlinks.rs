@@ -388,7 +388,7 @@ mod tests {
             shell(
                 dir.path(),
                 &format!("git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,{path}"),
-            )
+            );
         };
         link("tree");
         prepare().unwrap();

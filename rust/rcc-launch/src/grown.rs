@@ -84,6 +84,7 @@ impl Grown {
     }
 
     /// Names in the folders where something may come up.
+    #[must_use]
     pub fn places(&self) -> Vec<PathBuf> {
         let todos = self.todos.iter().map(|todo| todo.path.clone());
         self.modules.iter().chain([&self.worktrees]).map(|place| place.join("new")).chain(todos).collect()

@@ -230,6 +230,7 @@ fn above(path: &Path) -> Vec<&Path> {
 }
 
 /// Whether an error says that there is nothing.
+#[must_use]
 pub fn is_absent(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
 }
@@ -400,8 +401,11 @@ pub fn repositories(project: &OwnedFd, folder: &Path, found: &mut Vec<PathBuf>) 
     while let Some((folder, depth)) = open.pop() {
         let names = names(project, &folder)?;
         seen += names.len();
-        if (depth == 0 && !names.is_empty()) || seen > MODULES_LIMIT {
-            return Err(io::Error::other("nested too deeply, or too many"));
+        if depth == 0 && !names.is_empty() {
+            return Err(io::Error::other("nested too deeply"));
+        }
+        if seen > MODULES_LIMIT {
+            return Err(io::Error::other(format!("more than {MODULES_LIMIT} entries")));
         }
         for name in names {
             let inner = folder.join(name);

@@ -524,7 +524,7 @@ impl Live {
             notice.watch(&worktree.common, watch.links.folders(Side::Common), &watch.common.0);
         }
         if let Some(grown) = &watch.grown {
-            notice.watch(watch.repository(launch), std::iter::empty(), &grown.places());
+            notice.watch(repository(launch), std::iter::empty(), &grown.places());
         }
         loop {
             match self.wait(&notice)? {
@@ -947,14 +947,9 @@ impl Watch {
         Some((Intruder::Socket, problem))
     }
 
-    /// The folder that the repository lies in.
-    fn repository<'a>(&self, launch: &'a Launch<'_>) -> &'a Project {
-        launch.worktree.as_ref().map_or(&launch.project, |worktree| &worktree.common)
-    }
-
     /// What has come up in the repository.
     fn grown(&mut self, launch: &Launch<'_>, end: bool) -> Option<(Intruder, Problem)> {
-        let folder = self.repository(launch);
+        let folder = repository(launch);
         let found = self.grown.as_mut()?.look(folder, &launch.project.path, end)?;
         let place = folder.path.join(&found.path).display().to_string();
         let problem = Problem::new(Code::SESSION_PROTECTED, place, found.what, found.remedy);
@@ -971,7 +966,7 @@ impl Watch {
         };
         let own = if launch.worktree.is_some() { Path::new(".") } else { Path::new(".git") };
         let embedded = self.links.embedded().filter_map(|git| of(&launch.project, git));
-        of(self.repository(launch), own).into_iter().chain(embedded).collect()
+        of(repository(launch), own).into_iter().chain(embedded).collect()
     }
 
     /// What git's indexes name by now. An index can be so large that reading it takes long, so this has a rest of its own,
@@ -1036,6 +1031,11 @@ impl Watch {
             Intruder::Socket => self.sockets = None,
         }
     }
+}
+
+/// The folder that the repository lies in.
+fn repository<'a>(launch: &'a Launch<'_>) -> &'a Project {
+    launch.worktree.as_ref().map_or(&launch.project, |worktree| &worktree.common)
 }
 
 /// The limits that the policy asks for and the kernel does not keep.

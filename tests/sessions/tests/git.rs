@@ -229,6 +229,15 @@ fn a_worktrees_repository_comes_along_by_the_persons_word_alone() {
         warned(&in_tree(&rig, "true")?, "is not there", "git worktree repair")?;
         rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/theirs"]), "RCC-210")?;
 
+        // In a folder that an agent can write with another project, the record could be its own.
+        user(
+            &rig,
+            "cd ~; rm -rf tree; mkdir shared work; cd work; rcc run --rw ~/shared --remember -- /bin/true
+            git init -q ~/shared/r; cd ~/shared/r; git commit -q --allow-empty -m 1; git worktree add -q ~/tree",
+        )?;
+        let said = rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/tree"]), "RCC-210")?;
+        ensure!(said.contains("it lies in /home/dev/shared, which an agent can write"), "{said}");
+
         // Dotfiles: what is committed there becomes the home folder's files.
         user(&rig, "rm -rf ~/tree; git init -q ~; cd ~; git commit -q --allow-empty -m 1; git worktree add -q tree")?;
         let said = rcc_sessions::refused(rig.rcc(["worktree", "allow", "/home/dev/tree"]), "RCC-210")?;
