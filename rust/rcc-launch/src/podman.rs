@@ -2,6 +2,7 @@
 
 use crate::machine::{CgroupManager, Machine};
 use crate::spec::{ContainerSpec, Places, arguments, storage_arguments};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -123,6 +124,35 @@ fn monitored(id: &str) -> bool {
     lines.filter_map(|line| fs::read(line).ok()).any(names)
 }
 
+/// Takes away what a Podman that was killed had half written of its books: it writes each anew under another name, while it
+/// holds that folder's lock (containers/storage, `pkg/lockfile`: a lock of fcntl(2)). Whose lock is held is left alone.
+fn forget_half_written(storage: &Path) {
+    let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |path: &Path, holds: fn(&str) -> bool| path.file_name().and_then(|n| n.to_str()).is_some_and(holds);
+    for folder in below(storage).filter(|p| named(p, |n| n.starts_with("vfs-"))) {
+        let halves: Vec<_> = below(&folder).filter(|p| named(p, |n| n.starts_with(".tmp-"))).collect();
+        let Some(lock) =
+            below(&folder).find(|p| p.extension().is_some_and(|e| e == "lock")).filter(|_| !halves.is_empty())
+        else {
+            continue;
+        };
+        let Ok(lock) = fs::File::options().write(true).open(lock) else { continue };
+        #[expect(clippy::cast_possible_truncation, reason = "the kernel's constants, 0 to 2")]
+        let whole = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        if fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole)).is_ok() {
+            for half in halves {
+                let _gone_already = fs::remove_file(half);
+            }
+        }
+    }
+}
+
 /// Where conmon writes down how containers ended, each in a file by its id.
 #[must_use]
 pub fn exits(machine: &Machine) -> PathBuf {
@@ -139,7 +169,34 @@ pub fn container_id(places: &Places) -> Option<String> {
 /// Removes a session's container that may be left; there is nobody to tell if it was not.
 pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&str>) {
     quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
+    forget_half_written(&spec.storage);
     if let Some(id) = id {
         forget(machine, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_half_written_goes_unless_somebody_writes() {
+        let storage = tempfile::tempdir().unwrap();
+        let folder = storage.path().join("vfs-layers");
+        fs::create_dir(&folder).unwrap();
+        for name in ["layers.lock", "layers.json", ".tmp-layers.json123"] {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        let names = || fs::read_dir(&folder).unwrap().count();
+        let writer = fs::File::options().write(true).open(folder.join("layers.lock")).unwrap();
+        let mut lock = libc::flock { l_type: 1, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+        fcntl(&writer, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        forget_half_written(storage.path());
+        assert_eq!(names(), 3);
+        lock.l_type = 2;
+        fcntl(&writer, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        forget_half_written(storage.path());
+        assert_eq!(names(), 2);
+        assert!(folder.join("layers.json").exists());
     }
 }
