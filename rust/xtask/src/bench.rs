@@ -40,10 +40,7 @@ impl What {
 /// Builds, measures, prints and keeps the result.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/bench"))?;
-    let result = everything(args.what, &workspace, &steps);
-    let closed = steps.close();
-    closed.and(result)
+    Steps::all(&workspace, "bench", |steps| everything(args.what, &workspace, steps))
 }
 
 fn everything(what: What, workspace: &Workspace, steps: &Steps) -> Result<()> {

@@ -16,10 +16,10 @@ pub struct Args {}
 /// Runs the checks.
 pub fn run(_: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/check"))?;
-    let (w, s) = (&workspace, &steps);
-    side_by_side(vec![Box::new(|| code(w, s)), Box::new(|| dependencies(w, s))]);
-    steps.close()
+    Steps::all(&workspace, "check", |steps| {
+        side_by_side(vec![Box::new(|| code(&workspace, steps)), Box::new(|| dependencies(&workspace, steps))]);
+        Ok(())
+    })
 }
 
 /// What concerns this workspace's own code. Each step runs, whatever came of the one before.

@@ -14,10 +14,7 @@ pub struct Args {}
 /// Builds, and runs it in a world.
 pub fn run(_: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/daily"))?;
-    let result = everything(&workspace, &steps);
-    let closed = steps.close();
-    closed.and(result)
+    Steps::all(&workspace, "daily", |steps| everything(&workspace, steps))
 }
 
 fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {

@@ -22,10 +22,7 @@ pub struct Args {}
 /// Installs, builds, runs.
 pub fn run(_: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/demo"))?;
-    let result = everything(&workspace, &steps);
-    let closed = steps.close();
-    closed.and(result)
+    Steps::all(&workspace, "demo", |steps| everything(&workspace, steps))
 }
 
 fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {

@@ -19,10 +19,7 @@ pub struct Args {
 /// Builds, and runs the ignored tests of `tests/sessions/tests/faults.rs`, each in a world.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/faults"))?;
-    let result = everything(args, &workspace, &steps);
-    let closed = steps.close();
-    closed.and(result)
+    Steps::all(&workspace, "faults", |steps| everything(args, &workspace, steps))
 }
 
 fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {

@@ -46,8 +46,8 @@ pub struct Args {
 /// Builds and runs.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/fuzz"))?;
-    let result = build(&workspace, &steps).and_then(|engine| {
+    Steps::all(&workspace, "fuzz", |steps| {
+        let engine = build(&workspace, steps)?;
         let chosen = |name: &str| args.targets.is_empty() || args.targets.iter().any(|t| t == name);
         let mut all = Ok(());
         for (name, longest) in TARGETS.iter().filter(|t| chosen(t.0)) {
@@ -55,9 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
             all = all.and(ran);
         }
         all
-    });
-    let closed = steps.close();
-    closed.and(result)
+    })
 }
 
 /// Builds the engine with the targets in it.

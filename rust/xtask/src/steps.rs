@@ -4,6 +4,7 @@
 //! or a linker leaves the cores to the others. A step's output goes to a file below target and is shown when it
 //! fails; a step in the foreground writes to the terminal. No step ever has a standard input.
 
+use crate::workspace::Workspace;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -44,6 +45,14 @@ impl Steps {
         }
         fs::create_dir_all(&logs).with_context(|| format!("can't make {}", logs.display()))?;
         Ok(Self { logs, started: Instant::now(), finished: Mutex::default() })
+    }
+
+    /// Runs a whole command's steps, with its logs below `target/xtask`, and closes them.
+    pub fn all(workspace: &Workspace, name: &str, body: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let steps = Self::new(workspace.target.join("xtask").join(name))?;
+        let result = body(&steps);
+        // An error that no step recorded must not pass for success.
+        steps.close().and(result)
     }
 
     /// Runs a step that is a function. Its error is the step's failure; the lane ends there if it passes it on.

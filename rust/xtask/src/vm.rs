@@ -50,10 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
         return inside::run();
     }
     let workspace = Workspace::find()?;
-    let steps = Steps::new(workspace.target.join("xtask/vm"))?;
-    let result = everything(args, &workspace, &steps);
-    let closed = steps.close();
-    closed.and(result)
+    Steps::all(&workspace, "vm", |steps| everything(args, &workspace, steps))
 }
 
 fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
