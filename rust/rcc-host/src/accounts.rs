@@ -4,7 +4,7 @@
 //! then crashes the process when it is asked for a name that the files don't have (tried: Debian 12).
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A line of passwd(5).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,13 +15,35 @@ pub struct User {
     pub uid: u32,
     /// The primary group's id.
     pub gid: u32,
+    /// The home folder, as it is written there.
+    pub home: PathBuf,
     /// The login shell.
     pub shell: String,
 }
 
+impl User {
+    /// The user of a whole line; of any other, none.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let &[name, _, uid, gid, _, home, shell] = fields(line).as_slice() else { return None };
+        Some(Self {
+            name: name.to_owned(),
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: home.into(),
+            shell: shell.to_owned(),
+        })
+    }
+}
+
+/// All users of /etc/passwd.
+pub fn users() -> io::Result<Vec<User>> {
+    Ok(users_in(&text("/etc/passwd")?))
+}
+
 /// The user of this name, if /etc/passwd has one.
 pub fn user(name: &str) -> io::Result<Option<User>> {
-    Ok(user_in(&text("/etc/passwd")?, name))
+    Ok(users()?.into_iter().find(|user| user.name == name))
 }
 
 /// The id of the group of this name, if /etc/group has one.
@@ -46,14 +68,8 @@ fn fields(line: &str) -> Vec<&str> {
     line.split(':').collect()
 }
 
-fn user_in(text: &str, name: &str) -> Option<User> {
-    let fields = text.lines().map(fields).find(|f| f.first() == Some(&name))?;
-    Some(User {
-        name: name.to_owned(),
-        uid: fields.get(2)?.parse().ok()?,
-        gid: fields.get(3)?.parse().ok()?,
-        shell: (*fields.get(6)?).to_owned(),
-    })
+fn users_in(text: &str) -> Vec<User> {
+    text.lines().filter_map(User::parse).collect()
 }
 
 fn groups_in(text: &str, user: &User) -> Vec<String> {
@@ -71,10 +87,11 @@ mod tests {
     #[test]
     fn lines_are_read_whole_or_not_at_all() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nrcc:x:977:976:rcc gateway:/nonexistent:/usr/sbin/nologin\nbad:x:a:1::/:\nshort:x:1\n";
-        let rcc = user_in(passwd, "rcc").unwrap();
+        let user = |name: &str| users_in(passwd).into_iter().find(|user| user.name == name);
+        let rcc = user("rcc").unwrap();
         assert_eq!((rcc.uid, rcc.gid, rcc.shell.as_str()), (977, 976, "/usr/sbin/nologin"));
         for name in ["bad", "short", "rc", "", "x"] {
-            assert_eq!(user_in(passwd, name), None, "{name}");
+            assert_eq!(user(name), None, "{name}");
         }
         let groups = groups_in("rcc:x:976:\ndevs:x:5:alice,rcc\nother:x:6:rccs\n", &rcc);
         assert_eq!(groups, ["rcc", "devs"]);

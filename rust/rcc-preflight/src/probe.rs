@@ -6,7 +6,7 @@ mod around;
 mod basics;
 mod run;
 
-pub use accounts::{Account, account};
+pub use accounts::account;
 pub use basics::{family, only_root_writes, person, program, program_folders};
 
 use crate::facts::{Answer, Fact, Facts, VERSION};

@@ -12,7 +12,7 @@ use rcc_host::accounts::{self, User};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
 use rcc_rules::Found;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What setup is asked for.
 pub struct Request {
@@ -58,7 +58,7 @@ pub fn caller() -> Option<User> {
     let name = ["SUDO_USER", "DOAS_USER"].iter().find_map(|v| std::env::var(v).ok())?;
     let by_id = || {
         let id: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-        Some(User { name: id.to_string(), uid: id, gid: u32::MAX, shell: String::new() })
+        Some(User { name: id.to_string(), uid: id, gid: u32::MAX, home: PathBuf::new(), shell: String::new() })
     };
     accounts::user(&name).ok().flatten().or_else(by_id).filter(|user| user.uid != 0)
 }
