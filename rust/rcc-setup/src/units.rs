@@ -10,10 +10,8 @@ pub const ENABLED: [&str; 5] =
 /// The gateway's service: not enabled by itself, started by its sockets.
 pub const GATEWAY: &str = "rcc-gateway.service";
 
-/// What a root service of rcc's gives up: it has the network's administration, reads files that anybody may read, and asks
-/// the machine's resolvers how the network translates IPv4.
-const ROOT_HARDENING: &str = "\
-CapabilityBoundingSet=CAP_NET_ADMIN
+/// What every service of rcc's gives up.
+const HARDENING: &str = "\
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
@@ -33,13 +31,19 @@ MemoryDenyWriteExecute=yes
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
-RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
 SystemCallArchitectures=native
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
 UMask=0077
+";
+
+/// What a root service of rcc's has beyond that: the network's administration, and the machine's resolvers, which it asks how
+/// the network translates IPv4.
+const ROOT: &str = "\
+CapabilityBoundingSet=CAP_NET_ADMIN
+RestrictAddressFamilies=AF_NETLINK AF_UNIX AF_INET AF_INET6
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
 Environment=
 ";
 
@@ -83,44 +87,21 @@ LimitCORE=0
 TasksMax=8192
 CapabilityBoundingSet=
 AmbientCapabilities=
-NoNewPrivileges=yes
-ProtectSystem=strict
 ReadWritePaths=/var/log/rcc
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-PrivateMounts=yes
 DevicePolicy=closed
 PrivateIPC=yes
-ProtectProc=invisible
-ProcSubset=pid
-ProtectClock=yes
-ProtectHostname=yes
-ProtectControlGroups=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
-SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources @keyring @ipc @memlock @aio
 # Each worker bounds itself, and puts a filter and Landlock on itself. What stands in @ipc and is none: memfd_create has the
 # resolvers for workers, pipe2 is what splice(2) goes through.
 SystemCallFilter=seccomp prlimit64 memfd_create pipe2 landlock_create_ruleset landlock_add_rule landlock_restrict_self
-SystemCallErrorNumber=EPERM
 # Listening sockets are made in sessions' namespaces alone. Which addresses it may reach is the host firewall's to say,
 # by the policy; these are nobody's.
 SocketBindDeny=any
 IPAddressDeny=multicast 0.0.0.0/8 240.0.0.0/4
 RemoveIPC=yes
-KeyringMode=private
-UMask=0077
-";
+@HARDENING@";
 
 // Before any network is up, and after whatever else writes rules at the start: what one of those takes away when it is
 // restarted or reloaded comes back. There is no ExecStop: a stopped unit leaves the table.
@@ -144,7 +125,7 @@ TimeoutStartSec=60s
 ExecReload=@PROGRAMS@/rcc-firewall apply
 StandardOutput=null
 ReadWritePaths=/run
-@HARDENING@
+@ROOT@@HARDENING@
 [Install]
 WantedBy=multi-user.target
 ";
@@ -161,7 +142,7 @@ ExecStart=@PROGRAMS@/rcc-firewall apply
 TimeoutStartSec=60s
 StandardOutput=null
 ReadWritePaths=/run
-@HARDENING@";
+@ROOT@@HARDENING@";
 
 const FIREWALL_PATH: &str = "\
 [Unit]
@@ -227,14 +208,15 @@ StandardInput=null
 StandardOutput=socket
 StandardError=null
 TimeoutStartSec=10s
-@HARDENING@";
+@ROOT@@HARDENING@";
 
 /// Each unit's name and text, for programs in this folder.
 #[must_use]
 pub fn all(programs: &str) -> Vec<(&'static str, String)> {
     let text = |template: &str| {
         template
-            .replace("@HARDENING@", ROOT_HARDENING)
+            .replace("@ROOT@", ROOT)
+            .replace("@HARDENING@", HARDENING)
             .replace("@PROGRAMS@", programs)
             .replace("@SESSIONS@", rcc_proto::GATEWAY_SOCKET)
             .replace("@LOG@", rcc_proto::LOG_SOCKET)
