@@ -134,14 +134,13 @@ impl Journal {
             return;
         }
         self.checked = now;
-        // Between two lines, and only if the file is still the one of this name: one that somebody else moved is theirs.
-        if self.done == 0 && self.file.metadata().is_ok_and(|facts| facts.len() >= self.full) {
-            self.rotate();
-        }
         let same = match (std::fs::symlink_metadata(&self.path), self.file.metadata()) {
             (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
             _ => false,
         };
+        // Between two lines, and only if the file is still the one of this name: one that somebody else moved is theirs.
+        let full = same && self.done == 0 && self.file.metadata().is_ok_and(|facts| facts.len() >= self.full);
+        let same = same && !(full && self.rotate());
         if !same && let Ok((file, start)) = open(&self.path) {
             self.file = file;
             self.done = 0;
@@ -152,8 +151,8 @@ impl Journal {
 
 impl Journal {
     /// Moves the full file on, and those before it; the eldest is replaced. Each is a rename: a kill between two leaves all
-    /// but the eldest there. What fails is tried again.
-    fn rotate(&self) {
+    /// but the eldest there. What fails is tried again. True if the file of this name is another, or none, now.
+    fn rotate(&self) -> bool {
         let named = |n: u32| {
             let mut name = self.path.clone().into_os_string();
             if n > 0 {
@@ -165,9 +164,10 @@ impl Journal {
         let gap = (1..=KEPT).find(|n| std::fs::symlink_metadata(named(*n)).is_err()).unwrap_or(KEPT);
         for n in (0..gap).rev() {
             if std::fs::rename(named(n), named(n + 1)).is_err() {
-                return;
+                return false;
             }
         }
+        true
     }
 }
 
