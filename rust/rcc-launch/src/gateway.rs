@@ -23,6 +23,13 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Opens a session in which nothing runs, as a start does first, for what the gateway proves by it; dropping it ends it.
+    /// `why` is on record.
+    pub fn probe(project: String, why: &str) -> Result<Self, Problem> {
+        let (grants, credentials) = (Vec::new(), Vec::new());
+        Self::open(Open { version: VERSION, project, agent: why.into(), grants, credentials })
+    }
+
     /// Opens a session.
     pub fn open(open: Open) -> Result<Self, Problem> {
         let connection = call().map_err(absent)?;
@@ -150,8 +157,8 @@ fn call() -> nix::Result<OwnedFd> {
 /// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
 pub(crate) fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
     let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
-    let user = rcc_preflight::probe::account(GATEWAY_USER).ok().flatten();
-    if peer == 0 || user.is_some_and(|u| u.uid == peer) {
+    let gateways = || rcc_preflight::probe::account(GATEWAY_USER).ok().flatten().is_some_and(|u| u.uid == peer);
+    if peer == 0 || gateways() {
         return Ok(());
     }
     Err(Problem::new(

@@ -6,7 +6,6 @@ use clap::Args;
 use rcc_launch::gateway::Gateway;
 use rcc_preflight::probe::{self, Question};
 use rcc_preflight::{Facts, Report, VERSION, explain};
-use rcc_proto::Open;
 use rcc_report::{Code, Problem};
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
@@ -64,17 +63,7 @@ fn here() -> Facts {
     probe::whole(Question {
         project,
         policy: POLICY_FILE.into(),
-        gateway: Box::new(move || {
-            // It is what a start asks first. Nothing runs in it; dropping it ends it.
-            let open = Open {
-                version: rcc_proto::VERSION,
-                project: shown,
-                agent: "check".into(),
-                grants: Vec::new(),
-                credentials: Vec::new(),
-            };
-            Gateway::open(open).map(|gateway| gateway.opened.fingerprint.clone())
-        }),
+        gateway: Box::new(move || Gateway::probe(shown, "check").map(|gateway| gateway.opened.fingerprint.clone())),
     })
 }
 

@@ -6,7 +6,6 @@ use rcc_launch::firewall;
 use rcc_launch::folder;
 use rcc_launch::gateway::Gateway;
 use rcc_launch::machine::Machine;
-use rcc_proto::{Open, VERSION};
 use rcc_report::{Problem, escaped};
 use serde_json::{Value, json};
 
@@ -77,14 +76,7 @@ fn policy() -> Part {
 
 /// Whether a session would be opened, which takes the firewall's proof.
 fn gateway() -> Part {
-    let open = Open {
-        version: VERSION,
-        project: "/".into(),
-        agent: "status".into(),
-        grants: Vec::new(),
-        credentials: Vec::new(),
-    };
-    match Gateway::open(open) {
+    match Gateway::probe("/".into(), "status") {
         Ok(gateway) => {
             let opened = &gateway.opened;
             let details = json!({ "protocol": opened.version, "fingerprint": opened.fingerprint });
