@@ -1,12 +1,16 @@
 //! Calling Podman: by its absolute path, with an environment made from nothing and no configuration but rcc's.
 
 use crate::machine::{CgroupManager, Machine};
+use crate::process;
 use crate::spec::{ContainerSpec, Places, arguments, storage_arguments};
 use nix::fcntl::{FcntlArg, fcntl};
-use std::fs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 /// Podman's whole configuration. No mounts, hooks, environment or runtime flags of the machine's or the person's.
 pub const CONTAINERS_CONF: &str = "\
@@ -116,41 +120,104 @@ const CONMON_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a conmon has this container in its arguments.
 fn monitored(id: &str) -> bool {
-    let names = |line: Vec<u8>| {
-        let mut words = line.split(|byte| *byte == 0);
-        words.next().is_some_and(|program| program.ends_with(b"conmon")) && words.any(|word| word == id.as_bytes())
-    };
-    let lines = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path().join("cmdline"));
-    lines.filter_map(|line| fs::read(line).ok()).any(names)
+    calls("conmon", id).next().is_some()
 }
 
-/// Takes away what a Podman that was killed had half written of its books: it writes each anew under another name, while it
-/// holds that folder's lock (containers/storage, `pkg/lockfile`: a lock of fcntl(2)). Whose lock is held is left alone.
-fn forget_half_written(storage: &Path) {
-    let below = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let named = |path: &Path, holds: fn(&str) -> bool| path.file_name().and_then(|n| n.to_str()).is_some_and(holds);
-    for folder in below(storage).filter(|p| named(p, |n| n.starts_with("vfs-"))) {
-        let halves: Vec<_> = below(&folder).filter(|p| named(p, |n| n.starts_with(".tmp-"))).collect();
-        let Some(lock) =
-            below(&folder).find(|p| p.extension().is_some_and(|e| e == "lock")).filter(|_| !halves.is_empty())
-        else {
-            continue;
-        };
-        let Ok(lock) = fs::File::options().write(true).open(lock) else { continue };
-        #[expect(clippy::cast_possible_truncation, reason = "the kernel's constants, 0 to 2")]
-        let whole = libc::flock {
-            l_type: libc::F_WRLCK as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        if fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole)).is_ok() {
-            for half in halves {
-                let _gone_already = fs::remove_file(half);
-            }
+/// The processes of a program that have this word among their arguments.
+fn calls(program: &str, word: &str) -> impl Iterator<Item = i32> {
+    let all = entries(Path::new("/proc")).filter_map(|process| file_name(&process).parse().ok());
+    all.filter(move |pid| is_call(*pid, program, word))
+}
+
+fn is_call(pid: i32, program: &str, word: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|byte| *byte == 0);
+    words.next().is_some_and(|first| first.ends_with(program.as_bytes())) && words.any(|w| w == word.as_bytes())
+}
+
+/// Ends the Podmans that still make the container of this name: when its first process was killed, its second, in the user
+/// namespace, lives on for a while, and would add to the books and the session's folder what has just been taken away.
+fn end_makers(name: &str) {
+    for pid in calls("podman", &format!("--name={name}")) {
+        let Ok(process) = process::pidfd(pid) else { continue };
+        // The number may have become another's before it was opened.
+        if is_call(pid, "podman", &format!("--name={name}")) {
+            process::kill(&process);
+            let _at_last =
+                poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAKER_PATIENCE));
         }
     }
+}
+
+/// How long the kernel may take to end a process that was killed, in milliseconds.
+const MAKER_PATIENCE: u16 = 2000;
+
+/// How long what a killed Podman left half done waits for another one to be done with the books.
+const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes away what a Podman that was killed had half done to its books. It writes each anew under another name, and makes a
+/// layer's folder before or behind the layer's line in them; all that while it holds a lock (containers/storage, `layers.go`
+/// and `pkg/lockfile`: one of fcntl(2)). While somebody holds it, this waits; if it takes him long, the next call of this tries again.
+fn forget_half_written(storage: &Path) {
+    for name in ["layers", "containers", "images"] {
+        let books = storage.join(format!("vfs-{name}"));
+        if half_done(storage, &books).next().is_none() {
+            continue;
+        }
+        let Some(_lock) = locked(&books.join(format!("{name}.lock")), BOOKS_PATIENCE) else { continue };
+        for half in half_done(storage, &books) {
+            let _gone_already = if half.is_dir() { fs::remove_dir_all(&half) } else { fs::remove_file(&half) };
+        }
+    }
+}
+
+/// Files of these books that were to become others, and the folders of layers that no book knows.
+fn half_done(storage: &Path, books: &Path) -> impl Iterator<Item = PathBuf> {
+    let files = entries(books).filter(|path| file_name(path).starts_with(".tmp-"));
+    let known = if file_name(books) == "vfs-layers" { layers(books) } else { None };
+    let strange =
+        known.map(|known| entries(&storage.join("vfs/dir")).filter(move |path| !known.contains(file_name(path))));
+    files.chain(strange.into_iter().flatten())
+}
+
+/// The ids of all layers that the books have; none if these are not understood.
+fn layers(books: &Path) -> Option<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for name in ["layers.json", "volatile-layers.json"] {
+        let text = match fs::read(books.join(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            text => text.ok()?,
+        };
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&text).ok()?;
+        for layer in list {
+            all.insert(layer.get("id")?.as_str()?.to_owned());
+        }
+    }
+    Some(all)
+}
+
+/// Takes a lock of containers/storage's to write, as soon as nobody has it; it is held until the file is closed.
+fn locked(path: &Path, patience: Duration) -> Option<fs::File> {
+    let file = fs::File::options().write(true).open(path).ok()?;
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel's constants, 0 to 2")]
+    let whole =
+        libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
+    let end = Instant::now() + patience;
+    while fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).is_err() {
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(file)
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Where conmon writes down how containers ended, each in a file by its id.
@@ -168,6 +235,7 @@ pub fn container_id(places: &Places) -> Option<String> {
 
 /// Removes a session's container that may be left; there is nobody to tell if it was not.
 pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&str>) {
+    end_makers(name);
     quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
     forget_half_written(&spec.storage);
     if let Some(id) = id {
@@ -180,23 +248,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_half_written_goes_unless_somebody_writes() {
+    fn what_is_half_done_goes_unless_somebody_writes() {
         let storage = tempfile::tempdir().unwrap();
-        let folder = storage.path().join("vfs-layers");
-        fs::create_dir(&folder).unwrap();
-        for name in ["layers.lock", "layers.json", ".tmp-layers.json123"] {
-            fs::write(folder.join(name), "x").unwrap();
+        let at = |path: &str| storage.path().join(path);
+        for folder in ["vfs-layers", "vfs/dir/known/x", "vfs/dir/fleeting", "vfs/dir/strange/x"] {
+            fs::create_dir_all(at(folder)).unwrap();
         }
-        let names = || fs::read_dir(&folder).unwrap().count();
-        let writer = fs::File::options().write(true).open(folder.join("layers.lock")).unwrap();
-        let mut lock = libc::flock { l_type: 1, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
-        fcntl(&writer, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        let books =
+            [("layers.json", r#"[{"id":"known","created":1}]"#), ("volatile-layers.json", r#"[{"id":"fleeting"}]"#)];
+        for (name, text) in [("layers.lock", ""), (".tmp-layers.json123", "["), books[0], books[1]] {
+            fs::write(at("vfs-layers").join(name), text).unwrap();
+        }
+        let there = || [".tmp-layers.json123", "layers.json"].map(|n| at("vfs-layers").join(n).exists());
+        let layers = || ["known", "fleeting", "strange"].map(|n| at("vfs/dir").join(n).exists());
+        let lock = locked(&at("vfs-layers/layers.lock"), Duration::ZERO).unwrap();
         forget_half_written(storage.path());
-        assert_eq!(names(), 3);
-        lock.l_type = 2;
-        fcntl(&writer, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+        assert_eq!((there(), layers()), ([true; 2], [true; 3]));
+        drop(lock);
+        // Books that are not understood say nothing of layers.
+        fs::write(at("vfs-layers/layers.json"), "[{}]").unwrap();
         forget_half_written(storage.path());
-        assert_eq!(names(), 2);
-        assert!(folder.join("layers.json").exists());
+        assert_eq!((there(), layers()), ([false, true], [true; 3]));
+        fs::write(at("vfs-layers/layers.json"), books[0].1).unwrap();
+        forget_half_written(storage.path());
+        assert_eq!((there(), layers()), ([false, true], [true, true, false]));
     }
 }
