@@ -32,12 +32,15 @@ impl Gateway {
 
     /// Opens a session.
     pub fn open(open: Open) -> Result<Self, Problem> {
-        let connection = call().map_err(absent)?;
-        genuine(&connection)?;
-        setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
-        let opened = match ask(&connection, &ToGateway::Open(open), &[])? {
-            FromGateway::Opened(opened) => opened,
-            other => return Err(unexpected(&other)),
+        let (message, began) = (ToGateway::Open(open), Instant::now());
+        let asked = greet(&message).or_else(|problem| {
+            // Restarted meanwhile: systemd holds the socket, and who calls again is served. Nothing rests on the first yet.
+            let went = problem.code == Code::GATEWAY_LOST && began.elapsed().as_secs() < PATIENCE.unsigned_abs();
+            if went { greet(&message) } else { Err(problem) }
+        });
+        let (connection, opened) = match asked? {
+            (connection, FromGateway::Opened(opened)) => (connection, opened),
+            (_, other) => return Err(unexpected(&other)),
         };
         VERSION.agree(opened.version).map_err(|far| {
             Problem::new(
@@ -146,6 +149,15 @@ impl AsFd for Gateway {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
+}
+
+/// Calls, and says the first word.
+fn greet(message: &ToGateway) -> Result<(OwnedFd, FromGateway), Problem> {
+    let connection = call().map_err(absent)?;
+    genuine(&connection)?;
+    setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
+    let answer = ask(&connection, message, &[])?;
+    Ok((connection, answer))
 }
 
 fn call() -> nix::Result<OwnedFd> {
