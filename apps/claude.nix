@@ -1,0 +1,2 @@
+# Claude Code, isolated, in this directory.
+[ "claude" ]
