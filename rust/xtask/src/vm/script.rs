@@ -1,4 +1,5 @@
-//! The script: a fresh machine, setup, sessions, a restart, a flushed ruleset, a reboot, and uninstall.
+//! The script: a fresh machine, setup, sessions, a restart, a flushed ruleset, a reboot, and uninstall. Its short form leaves
+//! out what takes minutes of waiting.
 //!
 //! Each step says what it saw. What is done is done as the ordinary user, with sudo where README says so; root looks on,
 //! and is the administrator who edits the policy.
@@ -40,8 +41,17 @@ const ATTEMPTS: &[(&str, bool)] = &[
     ("test -e /var/log/journal", false),
 ];
 
-/// All of it, in order. Of what is looked at between setup, reboot and uninstall, each is, whatever came of the one before.
-pub fn run(machine: &mut Machine, steps: &Steps) -> Result<()> {
+/// How much of the script is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// Setup, the agent, a reboot, the agent, uninstall.
+    Short,
+}
+
+/// In order. Of what is looked at between setup, reboot and uninstall, each is, whatever came of the one before.
+pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     steps.run("boot", || machine.await_boot())?;
     let before = steps.run("state before", || machine.succeeds(Who::Root, state::SCRIPT))?;
     steps.run("the person", || person(machine))?;
@@ -49,12 +59,16 @@ pub fn run(machine: &mut Machine, steps: &Steps) -> Result<()> {
     let mut all = vec![
         steps.run("setup again", || setup_again(machine)),
         steps.run("exposure of the service", || exposure(machine, steps)),
-        steps.run("session", || session(machine)),
-        steps.run("confined workers", || confined(machine)),
         steps.run("the real agent", || agent(machine)),
-        steps.run("restart of the service", || restart(machine, steps)),
-        steps.run("flushed ruleset", || flushed(machine, steps)),
+        steps.run("confined workers", || confined(machine)),
     ];
+    if form == Form::Whole {
+        all.extend([
+            steps.run("session", || session(machine)),
+            steps.run("restart of the service", || restart(machine, steps)),
+            steps.run("flushed ruleset", || flushed(machine, steps)),
+        ]);
+    }
     if all.iter().any(Result::is_err) {
         steps.note(LOG, &machine.run(Who::Root, DIAGNOSIS, PATIENCE)?.out)?;
     }
