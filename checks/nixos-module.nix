@@ -41,10 +41,13 @@ pkgs.runCommand "rcc-nixos-module"
     nativeBuildInputs = [ pkgs.rcc ];
     policy = config.environment.etc."rcc/policy.toml".source;
     byHand = ../tests/nix/policy.toml;
+    # A test applies this one in a real kernel.
+    kept = ../tests/nix/module.toml;
     units = lib.head config.systemd.packages;
   }
   ''
     test "$(rcc policy check $policy)" = "$(rcc policy check $byHand)"
+    diff $kept $policy
     mkdir setups
     rcc-setup units --programs ${pkgs.rcc}/bin --into setups
     rm setups/ENABLED
