@@ -1,2 +1,2 @@
 # Is this machine ready? Changes nothing.
-[ "check" ]
+_: [ "check" ]

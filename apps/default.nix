@@ -8,7 +8,7 @@ let
   app =
     name:
     let
-      words = import (./. + "/${name}.nix");
+      words = import (./. + "/${name}.nix") { inherit lib pkgs; };
       program = pkgs.writeShellScriptBin "rcc-${name}" ''
         exec ${rcc}/bin/rcc ${lib.escapeShellArgs words} "$@"
       '';

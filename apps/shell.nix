@@ -1,2 +1,2 @@
 # A shell where the agent would be.
-[ "shell" ]
+_: [ "shell" ]

@@ -7,6 +7,7 @@
 mod script;
 mod work;
 
+use crate::agent;
 use crate::prerequisites::{self, Purpose};
 use crate::product;
 use crate::steps::Steps;
@@ -15,7 +16,7 @@ use crate::trees::enter::Entry;
 use crate::trees::tree::{Copy, Trees};
 use crate::workspace::Workspace;
 use anyhow::{Result, ensure};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use work::Work;
 use xshell::cmd;
@@ -106,8 +107,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.here {
         return Steps::all(&workspace, "nix", |steps| {
             steps.run("prerequisites", || prerequisites::ensure(&[Purpose::Nix]))?;
+            // The test command has made both.
             if args.programs.is_none() {
                 product::build(&workspace, steps)?;
+                steps.command("fetch agent", agent::install(&workspace, &workspace.agents())?)?;
             }
             style(&workspace, steps)?;
             let work = Work::new(&workspace, programs)?;
@@ -147,8 +150,9 @@ fn in_trees(args: &Args, workspace: &Workspace, programs: PathBuf) -> Result<()>
     let steps = Steps::new(folder.join("build"))?;
     if args.programs.is_none() {
         product::build(workspace, &steps)?;
+        steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     }
-    product::build_rig(workspace, &steps)?;
+    product::build_xtask(workspace, &steps)?;
     steps.close()?;
     let trees = Trees::new(&workspace.target, args.mirror.as_deref())?;
     let mut failed = Vec::new();
@@ -165,16 +169,17 @@ fn in_trees(args: &Args, workspace: &Workspace, programs: PathBuf) -> Result<()>
     Ok(())
 }
 
-fn in_tree(
-    version: Version,
-    trees: &Trees,
-    workspace: &Workspace,
-    programs: &std::path::Path,
-    steps: &Steps,
-) -> Result<()> {
-    let (suite, name) = (version.suite(), format!("{}-nix", version.suite()));
-    steps.run("tree", || trees.ensure_with(&name, suite, &PACKAGES, &steps.place("debootstrap")))?;
-    let copy = steps.run("copy of it", || trees.copy(&name))?;
+fn in_tree(version: Version, trees: &Trees, workspace: &Workspace, programs: &Path, steps: &Steps) -> Result<()> {
+    let suite = version.suite();
+    steps.run("tree", || trees.ensure(suite, &steps.place("debootstrap")))?;
+    let copy = steps.run("copy of it", || trees.copy(suite))?;
+    // Not by debootstrap: their configuration wants /proc.
+    let apt = |words: &[&str]| {
+        let entry = Entry::new(copy.path(), "apt-get").writable(&trees.packages(suite), "/var/cache/apt/archives");
+        entry.command(&[&["--quiet=2", "--yes", "--no-install-recommends"], words].concat())
+    };
+    steps.command("apt-get update", apt(&["update"])?)?;
+    steps.command("install nix", apt(&[&["install"], &PACKAGES[..]].concat())?)?;
     let work = Work::new(workspace, programs.to_owned())?;
     let mut result = Ok(());
     for who in script::Who::IN_A_TREE {
@@ -190,5 +195,6 @@ fn enter(copy: &Copy, workspace: &Workspace, work: &Work, who: script::Who) -> R
         .read_only(&workspace.rig(), PROGRAMS)
         .writable(work.path(), WORK)
         .read_only(work.programs(), work::PROGRAMS_IN_A_TREE)
+        .read_only(&workspace.agents(), work::AGENTS_IN_A_TREE)
         .command(&["nix", "inside", WORK, who.name()])
 }

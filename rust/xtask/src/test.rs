@@ -83,12 +83,16 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         return tested;
     }
     let lacking = || anyhow!("it was not run: something it needs could not be made");
-    let (mut fuzzed, mut shown) = (Err(lacking()), Err(lacking()));
+    let (mut fuzzed, mut shown, mut flake) = (Err(lacking()), Err(lacking()), Ok(()));
     side_by_side(vec![
         Box::new(|| {
             if let Some(engine) = &engine {
                 fuzzed = fuzz::short(workspace, steps, engine);
             }
+            Ok(())
+        }),
+        Box::new(|| {
+            flake = nix::step(workspace, steps);
             Ok(())
         }),
         Box::new(|| {
@@ -98,7 +102,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             Ok(())
         }),
     ]);
-    tested.and(fuzzed).and(shown)
+    tested.and(fuzzed).and(shown).and(flake)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {

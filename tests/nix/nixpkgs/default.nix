@@ -37,9 +37,22 @@ let
       drv
     else
       throw "Package ‘${drv.name}’ has an unfree license, refusing to evaluate.";
+  # What was fetched already, by the same hash, is not fetched again.
+  fetched =
+    given:
+    given
+    // lib.optionalAttrs (given.pname or "" == "claude-code" && host.agents != "") {
+      src = "";
+      buildCommand = ''
+        mkdir -p $out/agents/claude
+        cp -r --no-preserve=mode ${host.agents}/claude/${given.version} $out/agents/claude/
+        chmod 0555 $out/agents/claude/${given.version}/claude
+      '';
+    };
   mkDerivation =
-    arguments:
+    given:
     let
+      arguments = fetched given;
       inputs =
         arguments.nativeBuildInputs or [ ] ++ arguments.buildInputs or [ ] ++ arguments.packages or [ ];
       name = arguments.name or "${arguments.pname}-${arguments.version}";

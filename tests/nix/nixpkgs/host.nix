@@ -7,6 +7,8 @@
   bash = "/bin/bash";
   # A folder of rcc's static programs that are built already; "" has cargo build them from the flake's source.
   programs = "";
+  # A folder of rcc's agents that was fetched already; "" has npm fetch Claude Code as the flake says.
+  agents = "";
   # For cargo: its home, its toolchains', and a target folder that is kept.
   cargoHome = "";
   rustupHome = "";

@@ -1,6 +1,6 @@
 //! What is shown, by whichever Nix is found here.
 
-use super::work::{FLAKE, PROGRAMS_IN_A_TREE};
+use super::work::{AGENTS_IN_A_TREE, FLAKE, PROGRAMS_IN_A_TREE};
 use crate::steps::Steps;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -424,15 +424,14 @@ fn version(said: &str) -> Option<(u32, u32)> {
 
 /// What the stand-in can't ask.
 fn write_host(stand_ins: &Path, work: &Path, who: Who) -> Result<()> {
-    let programs = match who {
-        Who::Here => fs::read_to_string(work.join("programs"))?,
-        _ => PROGRAMS_IN_A_TREE.into(),
+    let (programs, agents) = match who {
+        Who::Here => (fs::read_to_string(work.join("programs"))?, fs::read_to_string(work.join("agents"))?),
+        _ => (PROGRAMS_IN_A_TREE.into(), AGENTS_IN_A_TREE.into()),
     };
     let path = std::env::var("PATH").unwrap_or_default();
     let text = format!(
-        "{{\n  path = {path:?};\n  bash = \"/bin/bash\";\n  programs = {:?};\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
-         cargoTarget = \"\";\n}}\n",
-        programs.trim()
+        "{{\n  path = {path:?};\n  bash = \"/bin/bash\";\n  programs = {programs:?};\n  agents = {agents:?};\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
+         cargoTarget = \"\";\n}}\n"
     );
     fs::write(stand_ins.join("nixpkgs/host.nix"), text)?;
     Ok(())

@@ -12,6 +12,9 @@ pub const FLAKE: &str = "flake";
 /// Where a tree has the product's programs.
 pub const PROGRAMS_IN_A_TREE: &str = "/mnt/product";
 
+/// Where a tree has the real agent.
+pub const AGENTS_IN_A_TREE: &str = "/mnt/agents";
+
 /// A folder below /tmp that goes with [`Work::remove`].
 #[derive(Debug)]
 pub struct Work {
@@ -35,7 +38,9 @@ impl Work {
             fs::create_dir_all(to.parent().context("a file has a folder")?)?;
             fs::copy(&from, &to).with_context(|| from.display().to_string())?;
         }
-        fs::write(path.join("programs"), programs.to_str().context("a path of UTF-8")?)?;
+        for (name, place) in [("programs", &programs), ("agents", &workspace.agents())] {
+            fs::write(path.join(name), place.to_str().context("a path of UTF-8")?)?;
+        }
         Ok(Self { path, programs })
     }
 
