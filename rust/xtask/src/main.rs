@@ -11,6 +11,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod mounts;
+mod nix;
 mod prerequisites;
 mod product;
 mod steps;
@@ -50,6 +51,8 @@ enum Command {
     Faults(faults::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show the flake by real Nix, offline: 2.8, 2.26 and 2.34.
+    Nix(nix::Args),
     /// Show setup, reboot, power cuts and uninstall in a virtual machine.
     Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Nix(args) => nix::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };

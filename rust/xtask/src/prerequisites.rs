@@ -25,6 +25,8 @@ pub enum Purpose {
     Trees,
     /// A virtual machine; its disk is made from a tree.
     Vm,
+    /// The flake, by the machine's own Nix.
+    Nix,
     /// What programmers have, for showing that it works in a session.
     Toolchains,
 }
@@ -37,7 +39,7 @@ pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo,
 pub const FOR_VM: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Trees, Purpose::Vm];
 /// What the test command needs.
 pub const FOR_TESTS: &[Purpose] =
-    &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Trees, Purpose::Vm];
+    &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Trees, Purpose::Vm, Purpose::Nix];
 
 /// How one knows that something is there.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +109,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
     program(Purpose::Vm, "qemu-img", "qemu-utils"),
     program(Purpose::Vm, "mkfs.ext4", "e2fsprogs"),
+    program(Purpose::Nix, "nix", "nix-bin"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),
     program(Purpose::Test, "make", "make"),

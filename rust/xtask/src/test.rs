@@ -6,7 +6,7 @@
 //! with everything built beforehand, and after them the machine, and each fuzzing target for some seconds.
 
 use crate::{
-    agent, check, fuzz, mounts, prerequisites,
+    agent, check, fuzz, mounts, nix, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools, vm,
@@ -56,6 +56,8 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             product::build(workspace, steps)?;
             released = true;
             if checks {
+                // What fails stands in the table; the rest is shown all the same.
+                let _ = nix::step(workspace, steps);
                 product::build_rig(workspace, steps)?;
                 rigged = true;
                 engine = Some(fuzz::build(workspace, steps)?);
@@ -81,12 +83,16 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         return tested;
     }
     let lacking = || anyhow!("it was not run: something it needs could not be made");
-    let (mut fuzzed, mut shown) = (Err(lacking()), Err(lacking()));
+    let (mut fuzzed, mut shown, mut flake) = (Err(lacking()), Err(lacking()), Ok(()));
     side_by_side(vec![
         Box::new(|| {
             if let Some(engine) = &engine {
                 fuzzed = fuzz::short(workspace, steps, engine);
             }
+            Ok(())
+        }),
+        Box::new(|| {
+            flake = nix::step(workspace, steps);
             Ok(())
         }),
         Box::new(|| {
@@ -96,7 +102,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             Ok(())
         }),
     ]);
-    tested.and(fuzzed).and(shown)
+    tested.and(fuzzed).and(shown).and(flake)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {

@@ -5,7 +5,7 @@
 //! program, and a requirement that the table lacks is found. All mounts are in private namespaces, and all that is
 //! written is below the target folder.
 
-mod enter;
+pub mod enter;
 pub mod tree;
 
 use crate::agent;
