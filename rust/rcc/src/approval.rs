@@ -50,7 +50,8 @@ pub fn at_start(
         show(&lines, SHOWN);
         let what = "it has changed since you approved it; the last approved toolchain is used";
         let remedy = "rcc toolchain approve";
-        let problem = Problem::new(Code::TOOLCHAIN_CHANGED, project.path.join(FLAKE).display().to_string(), what, remedy);
+        let problem =
+            Problem::new(Code::TOOLCHAIN_CHANGED, project.path.join(FLAKE).display().to_string(), what, remedy);
         eprintln!("rcc: warning: {problem}");
     }
     Ok(Some(approved))

@@ -22,9 +22,8 @@ pub(super) fn lines(before: Option<&Files>, now: &Files) -> Vec<String> {
         if old == new {
             continue;
         }
-        let mark = |what: &str, there: bool| {
-            format!("{what} {}", if there { escaped(name) } else { "/dev/null".to_owned() })
-        };
+        let mark =
+            |what: &str, there: bool| format!("{what} {}", if there { escaped(name) } else { "/dev/null".to_owned() });
         all.push(mark("---", old.is_some()));
         all.push(mark("+++", new.is_some()));
         let text = |bytes: Option<&Vec<u8>>| bytes.map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();

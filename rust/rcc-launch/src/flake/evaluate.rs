@@ -45,8 +45,24 @@ pub struct Nix {
     home: PathBuf,
 }
 
-/// What Nix ended with, in its own last words.
-struct Failed(String);
+/// What Nix ended with, and its last words.
+struct Failed {
+    status: String,
+    last: Vec<String>,
+}
+
+impl Failed {
+    fn of(what: String) -> Self {
+        Self { status: what, last: Vec::new() }
+    }
+
+    /// In one line: the last that Nix calls an error.
+    fn what(&self) -> String {
+        let error = self.last.iter().rev().find(|line| line.trim_start().starts_with("error:"));
+        let line = error.or(self.last.last()).unwrap_or(&self.status);
+        line.trim().to_owned()
+    }
+}
 
 impl Nix {
     /// Finds it, or says why it can't be trusted.
@@ -77,9 +93,9 @@ impl Nix {
         let quiet = &mut |_: &str| ();
         // Nix 2.20 gave the command another name.
         let shown = self.call(&["show-config"], quiet).or_else(|_| self.call(&["config", "show"], quiet));
-        let shown = shown.map_err(|Failed(said)| {
+        let shown = shown.map_err(|failed| {
             let remedy = "try it: nix show-config, or nix config show";
-            Problem::new(Code::TOOLCHAIN_NIX, self.program.display().to_string(), said, remedy)
+            Problem::new(Code::TOOLCHAIN_NIX, self.program.display().to_string(), failed.what(), remedy)
         })?;
         let value = shown.lines().find_map(|line| line.strip_prefix("sandbox = "));
         if value == Some("true") {
@@ -103,10 +119,10 @@ impl Nix {
     ) -> Result<String, Problem> {
         let (flake, profile) = (format!("path:{}", url(source)), profile.display().to_string());
         let arguments = ["print-dev-env", "--no-update-lock-file", "--profile", &profile, &flake];
-        self.call(&arguments, say).map_err(|Failed(said)| {
-            missing(&said).unwrap_or_else(|| {
+        self.call(&arguments, say).map_err(|failed| {
+            missing(&failed.last.join("\n")).unwrap_or_else(|| {
                 let remedy = "try it: nix develop; an input that is not locked: nix flake lock";
-                Problem::new(Code::TOOLCHAIN_BUILD, "flake.nix", said, remedy)
+                Problem::new(Code::TOOLCHAIN_BUILD, "flake.nix", failed.what(), remedy)
             })
         })
     }
@@ -114,11 +130,16 @@ impl Nix {
     /// Everything that what is rooted at `profile` needs: names in the store.
     pub(super) fn closure(&self, profile: &Path, say: &mut dyn FnMut(&str)) -> Result<Vec<String>, Problem> {
         let failed = |what: String| {
-            Problem::new(Code::TOOLCHAIN_BUILD, profile.display().to_string(), what, "make it again: rcc toolchain approve")
+            Problem::new(
+                Code::TOOLCHAIN_BUILD,
+                profile.display().to_string(),
+                what,
+                "make it again: rcc toolchain approve",
+            )
         };
         // A profile is a link to a link.
         let built = fs::canonicalize(profile).map_err(|e| failed(e.to_string()))?.display().to_string();
-        let text = self.call(&["path-info", "--recursive", &built], say).map_err(|Failed(said)| failed(said))?;
+        let text = self.call(&["path-info", "--recursive", &built], say).map_err(|e| failed(e.what()))?;
         let names = text.lines().map(|line| {
             let name = line.strip_prefix(STORE).and_then(|rest| rest.strip_prefix('/'));
             name.filter(|n| super::store::is_name(n)).map(str::to_owned)
@@ -154,7 +175,7 @@ impl Nix {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let failed = |e: io::Error| Failed(format!("{}: {e}", self.program.display()));
+        let failed = |e: io::Error| Failed::of(format!("{}: {e}", self.program.display()));
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let reader = std::thread::spawn(move || {
@@ -184,14 +205,13 @@ impl Nix {
         let text = reader.join().unwrap_or_else(|_| Err(io::Error::other("its reader ended")));
         let status = child.wait().map_err(failed)?;
         if !status.success() {
-            let said: Vec<String> = last.into();
-            return Err(Failed(if said.is_empty() { format!("nix ended with {status}") } else { said.join("\n") }));
+            return Err(Failed { status: status.to_string(), last: last.into() });
         }
         let text = text.map_err(failed)?;
         if text.len() as u64 > OUTPUT_LIMIT {
-            return Err(Failed(format!("nix printed more than {} MiB", OUTPUT_LIMIT >> 20)));
+            return Err(Failed::of(format!("nix printed more than {} MiB", OUTPUT_LIMIT >> 20)));
         }
-        String::from_utf8(text).map_err(|e| Failed(format!("nix printed what is no text: {e}")))
+        String::from_utf8(text).map_err(|e| Failed::of(format!("nix printed what is no text: {e}")))
     }
 }
 

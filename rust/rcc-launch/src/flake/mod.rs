@@ -239,7 +239,9 @@ pub fn approve(
     let script = folder.join("environment");
     let fresh = folder.join(".environment");
     let _none_left = fs::remove_file(&fresh);
-    folder::write_new(&fresh, environment.as_bytes(), 0o600).and_then(|()| fs::rename(&fresh, &script)).map_err(disk)?;
+    folder::write_new(&fresh, environment.as_bytes(), 0o600)
+        .and_then(|()| fs::rename(&fresh, &script))
+        .map_err(disk)?;
     let names = files.0.keys().cloned().collect();
     let this =
         Approved { version: VERSION, project: project.path.clone(), content, files: names, store, found, folder };
@@ -280,14 +282,15 @@ fn prune(all: &Path, content: &str, project: &Project, machine: &Machine) {
 /// The file of the project that Nix missed in the copy, if that was it: the store path of the copy ends with `-source`.
 fn outside_of_set(stderr: &str, files: &Files, project: &Project) -> Option<Problem> {
     let after = |part: &str| part.split(['\'', '"', '«', '»', ' ', '\n', ':']).next().map(str::to_owned);
-    let mut names = stderr.split("source»/").chain(stderr.split("-source/")).filter_map(after);
-    let name = names.find(|name| {
-        let there = || beneath::open(&project.folder, Path::new(name), libc::O_PATH | libc::O_NOFOLLOW).is_ok();
-        let holds = |known: &String| known == name || Path::new(known).starts_with(name);
-        !name.is_empty() && !files.0.keys().any(holds) && there()
-    })?;
+    let names = stderr.split("source»/").chain(stderr.split("-source/")).filter_map(after);
+    let known = |name: &str| files.0.keys().any(|known| known == name || Path::new(known).starts_with(name));
+    let there = |name: &str| beneath::open(&project.folder, Path::new(name), libc::O_PATH | libc::O_NOFOLLOW).ok();
+    let (name, opened) =
+        names.filter(|name| !name.is_empty() && !known(name)).find_map(|n| there(&n).map(|o| (n, o)))?;
+    let is_folder = nix::sys::stat::fstat(&opened).is_ok_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    let wanted = if is_folder { format!("{name}/FILE") } else { name.clone() };
     let mut named: Vec<&str> = files.0.keys().map(String::as_str).filter(|n| *n != FLAKE && *n != LOCK).collect();
-    named.push(&name);
+    named.push(&wanted);
     let list: Vec<String> = named.iter().map(|n| format!("{n:?}")).collect();
     Some(Problem::new(
         Code::TOOLCHAIN_FILES,
@@ -334,9 +337,13 @@ mod tests {
         symlink("/etc", at("out")).unwrap();
         symlink("/etc/passwd", at("flake.lock")).unwrap();
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        for (named, subject) in
-            [("nix/shell.nix", "flake.lock"), ("out/passwd", "out/passwd"), ("fifo", "fifo"), ("nix", "nix"), ("no", "no")]
-        {
+        for (named, subject) in [
+            ("nix/shell.nix", "flake.lock"),
+            ("out/passwd", "out/passwd"),
+            ("fifo", "fifo"),
+            ("nix", "nix"),
+            ("no", "no"),
+        ] {
             if named != "nix/shell.nix" {
                 let _gone = fs::remove_file(at("flake.lock"));
             }
