@@ -349,5 +349,5 @@ fn ranges_of_addresses_are_reached_by_ipv4_and_ipv6() {
         let told = rig.log()?.into_iter().any(|l| l["event"] == "connect" && l["name"] == "2600:1::10");
         ensure!(told, "what was dialled is on record: {:?}", rig.log()?);
         Ok(())
-    })
+    });
 }
