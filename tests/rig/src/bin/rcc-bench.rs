@@ -106,7 +106,8 @@ fn closures() -> Result<()> {
     fs::copy("/usr/bin/bash-static", bin.join("bash")).context("bash-static")?;
     fs::copy("/usr/bin/busybox", bin.join("true")).context("busybox")?;
     rcc_rig::bind(&here, Path::new("/nix"))?;
-    let person = Person { name: rig.user.name.clone(), uid: rig.user.id, gid: rig.user.id, home: rig.user.home.clone() };
+    let person =
+        Person { name: rig.user.name.clone(), uid: rig.user.id, gid: rig.user.id, home: rig.user.home.clone() };
     let toolchains = home::data_folder(&person).join("toolchains");
     let project = toolchains.join(home::folder_for(&person, &rig.project).file_name().context("a name")?);
     let content = "0".repeat(64);
@@ -124,7 +125,9 @@ fn closures() -> Result<()> {
         own(&toolchains, rig.user.id)
     };
     let mut all: Vec<Vec<f64>> = vec![Vec::new(); CLOSURES.len()];
-    println!("closures: milliseconds to run `true` with a toolchain of so many store paths, {STARTS} times each, interleaved;");
+    println!(
+        "closures: milliseconds to run `true` with a toolchain of so many store paths, {STARTS} times each, interleaved;"
+    );
     println!("load average {} before", load());
     for round in 0..STARTS + 3 {
         for (size, times) in CLOSURES.iter().zip(&mut all) {
@@ -138,7 +141,10 @@ fn closures() -> Result<()> {
     let smallest = median(&all[0]);
     for (size, times) in CLOSURES.iter().zip(&all) {
         let (more, ratio) = (median(times) - smallest, median(times) / smallest);
-        println!("{size:>5} store paths          {:<26} ratio {ratio:.3}, {more:.1} ms more than the smallest", spread(times));
+        println!(
+            "{size:>5} store paths          {:<26} ratio {ratio:.3}, {more:.1} ms more than the smallest",
+            spread(times)
+        );
     }
     println!("(aim: at 1000 no more than 30 ms over the smallest)");
     Ok(())
