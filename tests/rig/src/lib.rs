@@ -254,6 +254,10 @@ fn agents(user: &User) -> Result<()> {
     let Some(from) = std::env::var_os(AGENTS).map(PathBuf::from).filter(|p| p.exists()) else { return Ok(()) };
     let to = user.home.join(".local/share/rcc/agents");
     make_folder(&to, user)?;
-    mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("mounting the agent")?;
-    Ok(())
+    bind(&from, &to).context("mounting the agent")
+}
+
+/// Has a folder at another place too.
+pub fn bind(from: &Path, to: &Path) -> Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).with_context(|| to.display().to_string())
 }
