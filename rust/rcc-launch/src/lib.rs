@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod control;
 pub mod engine_front;
 pub mod firewall;
+pub mod flake;
 pub mod folder;
 pub mod freeze;
 pub mod gateway;

@@ -235,10 +235,12 @@ pub struct Root {
     pub skeleton: Vec<Entry>,
     /// Places of the host, mounted read-only at the same place inside.
     pub read_only: Vec<PathBuf>,
+    /// Names in /nix/store, each mounted read-only there; nothing else of the store is.
+    pub store: Vec<String>,
 }
 
 /// Folders that are there whatever the host has.
-const FOLDERS: &[&str] = &[
+pub(crate) const FOLDERS: &[&str] = &[
     "/proc", "/sys", "/dev", "/dev/shm", "/tmp", "/run", "/run/rcc", "/var", "/var/tmp", "/etc", "/home", "/root",
     "/mnt", "/usr", "/opt",
 ];
@@ -273,6 +275,12 @@ pub fn compose(host: &HostRoot, person: &Person) -> Root {
             Kind::File => root.skeleton.push(Entry::Copy { path: path.clone() }),
         }
     }
+    identity(&mut root, person);
+    root
+}
+
+/// What every root has of rcc's own: who is who, where names are looked up, how a login shell begins.
+pub(crate) fn identity(root: &mut Root, person: &Person) {
     root.skeleton.push(Entry::Link { path: "/etc/mtab".into(), to: "../proc/self/mounts".into() });
     let files = [
         ("/etc/passwd", passwd(person)),
@@ -290,7 +298,6 @@ pub fn compose(host: &HostRoot, person: &Person) -> Root {
         ("/run/.containerenv", String::new()),
     ];
     root.skeleton.extend(files.map(|(path, text)| Entry::File { path: path.into(), text }));
-    root
 }
 
 fn passwd(person: &Person) -> String {

@@ -4,6 +4,7 @@
 //! when gateway, watchdog or launcher is gone, the container is killed.
 
 use crate::control::Control;
+use crate::flake::{self, Approved};
 use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
 use crate::gitlinks::{Found, Ground, Links, Side};
@@ -55,6 +56,8 @@ pub struct Launch<'a> {
     pub writable: Vec<(Project, Vec<PathBuf>)>,
     /// Paths below the project that are covered: the policy's, and those that the project asks for.
     pub protect: Vec<String>,
+    /// What the person approved of the project's flake, where that is the root filesystem; else it is the host's.
+    pub toolchain: Option<Approved>,
     /// What was asked for.
     pub request: Request,
     /// Endpoints granted by the person.
@@ -106,7 +109,10 @@ pub fn plan(launch: &Launch<'_>, id: &str) -> ContainerSpec {
 }
 
 fn root(launch: &Launch<'_>) -> Root {
-    rootfs::compose(&rootfs::probe(), &launch.machine.person)
+    match &launch.toolchain {
+        Some(approved) => flake::compose(approved, &launch.machine.person),
+        None => rootfs::compose(&rootfs::probe(), &launch.machine.person),
+    }
 }
 
 fn specification(launch: &Launch<'_>, root: &Root, places: Places, id: &str) -> ContainerSpec {
@@ -270,6 +276,9 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     folder.write(&places.empty_file(), b"")?;
     folder.write(&places.containers_conf(), podman::CONTAINERS_CONF.as_bytes())?;
     folder.write(&places.storage_conf(), podman::STORAGE_CONF.as_bytes())?;
+    if !spec.store.is_empty() {
+        folder.write(&places.store(), spec.store.join("\n").as_bytes())?;
+    }
     let brought = places.brought();
     fs::create_dir(&brought).map_err(disk(&brought))?;
     for copy in &launch.request.brought {
@@ -359,6 +368,7 @@ fn hook_spec(
     Ok(HookSpec {
         mounts,
         submounts: submounts(spec),
+        store: (!spec.store.is_empty()).then(|| spec.places.store()),
         masked: sockets(spec),
         empty_file: spec.places.empty_file(),
         protected,

@@ -105,6 +105,12 @@ impl Places {
         self.folder.join("container")
     }
 
+    /// The names in /nix/store that the hook binds, a line each.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.folder.join("store")
+    }
+
     /// The socket that the hook calls.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -185,6 +191,9 @@ pub struct ContainerSpec {
     pub skeleton: Vec<Entry>,
     /// In mounting order.
     pub mounts: Vec<Mount>,
+    /// Names in /nix/store, each of which the hook binds read-only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub store: Vec<String>,
     /// Memory file systems.
     pub tmpfs: Vec<Tmpfs>,
     /// The agent's whole environment.
@@ -267,6 +276,7 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
         places: inputs.places.clone(),
         skeleton,
         mounts,
+        store: inputs.root.store.clone(),
         tmpfs: vec![
             tmpfs("/tmp", tenth * 2, "1777"),
             tmpfs("/var/tmp", tenth, "1777"),

@@ -151,11 +151,17 @@ impl Interlude {
     /// Asks for a yes or no; anything but a clear yes is a no.
     #[must_use]
     pub fn confirms(&self, question: &str) -> bool {
-        eprint!("rcc: {question} [y/N] ");
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+        confirms(question)
     }
+}
+
+/// Asks for a yes or no where the terminal is the person's; anything but a clear yes is a no.
+#[must_use]
+pub fn confirms(question: &str) -> bool {
+    eprint!("rcc: {question} [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
 }
 
 impl Drop for Interlude {

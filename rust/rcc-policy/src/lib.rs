@@ -55,7 +55,7 @@ pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use limits::{Cpus, Limits, Memory, Protect, Unenforceable};
 pub use name::{BadName, HostName};
 pub use policy::{Policy, User, parse};
-pub use project::{ProjectRequest, parse_project};
+pub use project::{ProjectRequest, ToolchainRoot, parse_project};
 pub use resolve::{CredentialEndpoint, Resolved};
 pub use sets::{Registry, SETS};
 pub use way_out::{ProxyHost, Resolver, Resolvers, Tls, UpstreamProxy};

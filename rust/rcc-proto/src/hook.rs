@@ -44,6 +44,9 @@ pub struct HookSpec {
     pub mounts: Vec<MountCheck>,
     /// Mount points of the host's own below the read-only ones; they come along, and are made read-only with them.
     pub submounts: Vec<PathBuf>,
+    /// A file of the session's own, outside, with the names in /nix/store that are bound there, a line each. A closure's
+    /// thousands would not go into one packet.
+    pub store: Option<PathBuf>,
     /// Unix sockets of host daemons in what is mounted; each is hidden behind the empty file.
     pub masked: Vec<PathBuf>,
     /// An empty file of the session's own, outside.

@@ -102,6 +102,12 @@ codes! {
     FOLDER_REFUSED = 804, "A folder named by `--ro` or `--rw` can't come along.";
     HOME_REFUSED = 805, "There is no such home of an agent, or a session lives in it.";
     REGISTRY_UNKNOWN = 806, "A package registry can't be read from the person's configuration, or may not be reached.";
+    TOOLCHAIN_UNAPPROVED = 807, "The project asks for its flake's devShell, which you have not approved as it is now.";
+    TOOLCHAIN_CHANGED = 808, "The flake has changed since you approved it; the last approved toolchain is used.";
+    TOOLCHAIN_FILES = 809, "A file that the flake needs is missing, is none that rcc reads, or is not among those approved.";
+    TOOLCHAIN_NIX = 810, "Nix is not there where only root can write, or its store or build sandbox is not what rcc trusts.";
+    TOOLCHAIN_BUILD = 811, "Nix could not evaluate the flake or build its devShell.";
+    TOOLCHAIN_GONE = 812, "What was approved of the flake is not there any more, or not whole.";
     FIREWALL_NFT = 901, "nft is missing, failed, or said something that rcc does not understand.";
     FIREWALL_FOREIGN = 902, "There is a table `inet rcc` that rcc did not make.";
     FIREWALL_DRIFTED = 903, "The table `inet rcc` in the kernel is not the one that was applied.";

@@ -182,6 +182,11 @@ fn uninstall(args: &UninstallArgs) -> Report {
     if keep == Keep::PolicyAndLog {
         report.notes.push("kept: /etc/rcc, /var/log/rcc (rcc uninstall --purge removes them)".into());
     }
+    match user::is_anothers() {
+        Ok(false) => {}
+        Ok(true) => report.notes.push("kept: the system user or group rcc, which rcc setup did not make".into()),
+        Err(problem) => report.problems.push(problem),
+    }
     let _ = std::fs::remove_file(LOCK);
     drop(lock);
     report

@@ -10,6 +10,7 @@ use rcc_launch::machine::{Machine, Person};
 use rcc_launch::project::{Project, nested};
 use rcc_launch::protect;
 use rcc_launch::registries;
+use rcc_launch::session::Launch;
 use rcc_launch::spec::{Request, SYSTEM_PATH};
 use rcc_launch::toolchain::needs;
 use rcc_launch::toolchain::table::{TOOLCHAINS, named};
@@ -17,6 +18,7 @@ use rcc_launch::toolchain::{self, Found};
 use rcc_launch::worktree::{self, Worktree};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem, escaped};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -264,9 +266,11 @@ pub fn installing(registries: Vec<registries::Found>, person: &Person, request: 
 }
 
 /// Says what the project calls for and would not find, a line each.
-pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request: &Request) {
-    let system = SYSTEM_PATH.iter().map(PathBuf::from);
-    let path: Vec<PathBuf> = request.path.iter().cloned().chain(system).collect();
+pub fn say_missing(launch: &Launch<'_>, inside: &Inside, person: &Person, command: &[OsString]) {
+    let project = &launch.project;
+    let system = SYSTEM_PATH.iter().map(PathBuf::from).collect();
+    let system: Vec<PathBuf> = launch.toolchain.as_ref().map_or(system, |approved| approved.found.path.clone());
+    let path: Vec<PathBuf> = launch.request.path.iter().cloned().chain(system).collect();
     let others = TOOLCHAINS.iter().filter(|t| !inside.toolchains.iter().any(|name| name == t.name));
     let others: Vec<Found> = others.filter_map(|t| toolchain::find(t, person).ok().flatten()).collect();
     for (need, brought) in needs::missing(&needs::of(&project.folder), &path, &others) {
@@ -276,10 +280,13 @@ pub fn say_missing(project: &Project, inside: &Inside, person: &Person, request:
                 "rcc: {file} calls for {program}, which is not there inside: rcc toolchain add {}",
                 found.toolchain.name
             ),
+            None if launch.toolchain.is_some() => {
+                eprintln!("rcc: {file} calls for {program}, which is not in the flake's devShell");
+            }
             None => eprintln!("rcc: {file} calls for {program}, which is neither in /usr nor in a toolchain of yours"),
         }
     }
-    let program = request.command.first().and_then(|program| Path::new(program).file_name()?.to_str());
+    let program = command.first().and_then(|program| Path::new(program).file_name()?.to_str());
     let engine = engine_front::NAMES.iter().find(|engine| program == Some(**engine)).copied();
     if let Some(what) = engine.or_else(|| needs::compose(&project.folder)) {
         eprintln!("rcc: {what}: {}", engine_front::NONE);

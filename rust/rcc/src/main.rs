@@ -2,6 +2,7 @@
 //! exit code here and nowhere else.
 
 mod along;
+mod approval;
 mod commands;
 mod ending;
 mod explain;

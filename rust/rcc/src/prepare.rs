@@ -3,10 +3,11 @@
 
 use crate::Done;
 use crate::along::{self, Folders};
-use crate::habits;
+use crate::{approval, habits};
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
 use rcc_launch::beneath;
+use rcc_launch::flake;
 use rcc_launch::gitconfig;
 use rcc_launch::grants::Remembered;
 use rcc_launch::home::{self, FirstFile};
@@ -18,7 +19,7 @@ use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::terminal;
-use rcc_policy::{Policy, Resolved};
+use rcc_policy::{Policy, ProjectRequest, Resolved};
 use rcc_preflight::probe;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
@@ -93,6 +94,7 @@ pub struct Prepared {
     pub project_path: PathBuf,
     inside: Inside,
     request: Request,
+    purpose: Purpose,
     grants: Vec<String>,
     credentials: Vec<Credential>,
     first_files: Vec<FirstFile>,
@@ -105,8 +107,14 @@ impl Prepared {
     pub fn launch(&self, folders: &Folders) -> Result<Launch<'_>, Vec<Problem>> {
         let project = Project::open(&self.project_path, &self.machine).map_err(one)?;
         let mut covered = self.policy.protect.read_only.clone();
-        covered.extend(asked_for(&project, &self.policy)?);
+        let asked = asked_for(&project)?;
+        say_not_granted(&asked, &project, &self.policy);
+        covered.extend_from_slice(&asked.read_only);
+        let toolchain = approval::at_start(&project, &asked, &self.machine, self.purpose).map_err(one)?;
         let mut request = self.request.clone();
+        if let Some(approved) = &toolchain {
+            flake::into_request(approved, &mut request);
+        }
         let words = gitconfig::words(&project, &self.machine.person).unwrap_or_else(|problem| {
             eprintln!("rcc: warning: {problem}");
             gitconfig::Words::default()
@@ -122,6 +130,7 @@ impl Prepared {
             machine: &self.machine,
             policy: &self.policy,
             project,
+            toolchain,
             request,
             grants: self.grants.clone(),
             credentials: Vec::new(),
@@ -131,32 +140,34 @@ impl Prepared {
     }
 }
 
-/// What the project's own rcc.toml wants covered. What else it asks for needs the person's word (`rcc allow --project`);
-/// it is said, and not granted.
-fn asked_for(project: &Project, policy: &Resolved) -> Result<Vec<String>, Vec<Problem>> {
+/// What the project's own rcc.toml asks for.
+pub fn asked_for(project: &Project) -> Result<ProjectRequest, Vec<Problem>> {
     let name = Path::new("rcc.toml");
     let place = project.path.join(name).display().to_string();
     let unreadable = |what: String| {
         one(Problem::new(Code::PROJECT_RCC_TOML, &place, what, "make it a plain file of UTF-8 text, at most 64 KiB"))
     };
     let bytes = match beneath::read(&project.folder, name, 64 << 10) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(ProjectRequest::default()),
         other => other.map_err(|e| unreadable(e.to_string()))?,
     };
     let text = String::from_utf8(bytes).map_err(|e| unreadable(e.to_string()))?;
-    let request = rcc_policy::parse_project(&text, &place)?;
+    rcc_policy::parse_project(&text, &place)
+}
+
+/// What it asks to reach needs the person's word (`rcc allow --project`); it is said, and not granted.
+fn say_not_granted(asked: &ProjectRequest, project: &Project, policy: &Resolved) {
     let allowed: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
-    let missing: Vec<String> = request.grants().into_iter().filter(|g| !allowed.contains(g)).collect();
+    let missing: Vec<String> = asked.grants().into_iter().filter(|g| !allowed.contains(g)).collect();
     if !missing.is_empty() {
         eprintln!(
             "rcc: {} asks for {}: not granted; if you want it to have them: rcc allow --project {}",
-            escaped(&place),
+            escaped(&project.path.join("rcc.toml").display().to_string()),
             escaped(&missing.join(", ")),
             // Endpoints have no quotes in them.
             escaped(&missing.iter().map(|m| format!("'{m}'")).collect::<Vec<_>>().join(" "))
         );
     }
-    Ok(request.read_only)
 }
 
 fn one(problem: Problem) -> Vec<Problem> {
@@ -170,7 +181,7 @@ pub fn start(place: &Place, what: What) -> Done {
     let first_files = std::mem::take(&mut prepared.first_files);
     let launch = Launch { credentials, first_files, ..prepared.launch(&place.folders)? };
     along::remember(&place.folders, &launch.project.path, &prepared.machine.person).map_err(one)?;
-    along::say_missing(&launch.project, &prepared.inside, &prepared.machine.person, &launch.request);
+    along::say_missing(&launch, &prepared.inside, &prepared.machine.person, &prepared.request.command);
     let outcome = session::run(launch).map_err(one)?;
     crate::say(&outcome.problems);
     // It has run: the version before it, kept in case it did not, can go.
@@ -211,6 +222,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
             files: Vec::new(),
         },
         agent_version: None,
+        purpose,
         grants,
         credentials: Vec::new(),
         // Whatever runs first in a project, its home is ready for the agent.

@@ -28,7 +28,8 @@ pub const POLICY: &str = "/etc/rcc/policy.toml";
 /// The gateway's log.
 pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
 
-const INSTALLED: &str = "/usr/local/libexec/rcc/test";
+/// Where the rig installs the programs.
+pub const INSTALLED: &str = "/usr/local/libexec/rcc/test";
 const PROGRAMS: [&str; 5] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall", "rcc-setup"];
 
 /// rcc, set up in a world.

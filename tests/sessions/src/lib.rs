@@ -11,6 +11,7 @@ pub mod killed;
 mod processes;
 mod pty;
 mod session;
+pub mod store;
 mod tools;
 mod traces;
 

@@ -169,6 +169,22 @@ fn credentials(text: &str) -> Result<()> {
     Ok(std::os::unix::fs::chown("/etc/rcc/proxy", Some(0), Some(group.gid.as_raw()))?)
 }
 
+/// The agent's own key endpoint takes the same way out, with TLS to the model's server within the proxy's tunnel.
+fn the_model_answers_by_the_proxy(rig: &Rig<'_>) -> Result<()> {
+    let asked = || -> Result<usize> {
+        let hits = rig.world.hits()?;
+        let model = |h: &rcc_world::witness::Hit| h.path.as_deref() == Some("api.anthropic.com:443");
+        Ok(hits.iter().filter(|h| h.method.as_deref() == Some("CONNECT") && model(h)).count())
+    };
+    let before = asked()?;
+    let (output, results) = rig.agent(&["echo $((6 * 7))"])?;
+    ensure!(output.status.success() && results == ["42"], "{results:?} {}", shown(&output));
+    let last = rig.world.exchanges()?.pop().context("the model was not asked")?;
+    ensure!(last.x_api_key == rcc_world::model::Credential::ApiKey, "{last:?}");
+    ensure!(asked()? > before, "past the proxy: {:?}", rig.world.hits()?);
+    Ok(())
+}
+
 #[test]
 fn a_corporate_proxy_is_the_only_way_out() {
     inside_with(SETUP, |world| {
@@ -214,6 +230,7 @@ fn a_corporate_proxy_is_the_only_way_out() {
             }
             ensure!(!gateway_reaches("192.168.77.20", 80)?, "a neighbour on the LAN");
             ensure!(!gateway_reaches("11.1.0.10", 443)?, "past the proxy");
+            the_model_answers_by_the_proxy(&rig).with_context(|| url.to_owned())?;
         }
         let through: Vec<_> = world.hits()?.into_iter().filter(|h| h.method.as_deref() == Some("CONNECT")).collect();
         ensure!(!through.is_empty(), "the proxy was asked");

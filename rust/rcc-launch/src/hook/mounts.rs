@@ -5,8 +5,11 @@
 
 use super::{Failure, Step};
 use crate::mountinfo::{self, Mount};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::fstat;
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 use rcc_proto::{Cover, HookSpec, MountCheck, Protected};
 use rcc_report::Code;
 use std::ffi::CString;
@@ -14,7 +17,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// File systems of the kernel's own, whole, and where the runtime puts them. A folder of the host's that lies on a tmpfs
 /// has the same kind, but not the whole of it.
@@ -47,6 +50,9 @@ pub(super) fn check_and_cover(pid: i32, root: &Path, spec: &HookSpec) -> Result<
         let place = same_file(&root, mount)?;
         restrict(&place, mount)?;
         places.push((&mount.target, place));
+    }
+    if let Some(list) = &spec.store {
+        store(&root, list).step("/nix/store")?;
     }
     for socket in &spec.masked {
         mask(&root, socket, &spec.empty_file).step(&socket.display().to_string())?;
@@ -143,14 +149,67 @@ fn mask(root: &OwnedFd, socket: &Path, empty: &Path) -> io::Result<()> {
     attach(&copy_of(empty)?, &target)
 }
 
+/// Binds the named paths of the host's store into a memory file system of their own, and closes all of it at once. Nothing
+/// of the agent's is below it, and no other session sees it, so names are enough here.
+fn store(root: &OwnedFd, list: &Path) -> io::Result<()> {
+    let names = fs::read_to_string(list)?;
+    let at = |name: &Path| crate::beneath::open(root, name, libc::O_PATH | libc::O_DIRECTORY);
+    let inside = Path::new("nix/store");
+    // Two entries more than the names: its root, and what the store is reached by.
+    let data = format!("mode=0755,size=1m,nr_inodes={}", names.lines().count() + 8);
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), &itself(&at(inside)?), Some("tmpfs"), flags, Some(data.as_str()))?;
+    let folder = at(inside)?;
+    // The host's store within the container's root, from which a bind needs one call.
+    let whole = open_tree(libc::AT_FDCWD, Path::new("/nix/store"), libc::AT_SYMLINK_NOFOLLOW)?;
+    let held = ".host";
+    mkdirat(&folder, held, Mode::from_bits_truncate(0o700))?;
+    attach(&whole, &crate::beneath::open(&folder, Path::new(held), libc::O_PATH)?)?;
+    let whole = crate::beneath::open(&folder, Path::new(held), libc::O_PATH)?;
+    for name in names.lines() {
+        one_of_store(&whole, &folder, name).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+    }
+    drop(whole);
+    umount2(&itself(&folder).join(held), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    unlinkat(&folder, held, UnlinkatFlags::RemoveDir)?;
+    set_attributes(&folder, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+}
+
+/// A store path is a folder, a file or a link.
+fn one_of_store(whole: &OwnedFd, folder: &OwnedFd, name: &str) -> io::Result<()> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let about = fstatat(whole, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    match about.st_mode & libc::S_IFMT {
+        libc::S_IFDIR => mkdirat(folder, name, Mode::from_bits_truncate(0o755))?,
+        libc::S_IFREG => {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            drop(openat(folder, name, flags, Mode::from_bits_truncate(0o644))?);
+        }
+        libc::S_IFLNK => {
+            let to = readlinkat(whole, name)?;
+            return Ok(symlinkat(to.as_os_str(), folder, name)?);
+        }
+        _ => return Err(io::Error::other("neither a folder, a file nor a link")),
+    }
+    let (from, to) = (itself(whole).join(name), itself(folder).join(name));
+    Ok(mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// The descriptor's own name, which leads to just what it is open on.
+fn itself(opened: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", opened.as_raw_fd()).into()
+}
+
 fn cover(place: &OwnedFd, protected: &Protected) -> io::Result<()> {
     let target = crate::beneath::open(place, &protected.path, libc::O_PATH)?;
-    let itself = || open_tree(target.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH);
+    let again = || open_tree(target.as_raw_fd(), Path::new(""), libc::AT_EMPTY_PATH);
     let tree = match &protected.cover {
         Cover::Copy(copy) => copy_of(copy)?,
-        Cover::Pin => itself()?,
+        Cover::Pin => again()?,
         Cover::Close => {
-            let tree = itself()?;
+            let tree = again()?;
             set_attributes(&tree, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
             tree
         }

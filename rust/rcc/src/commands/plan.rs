@@ -66,6 +66,9 @@ fn text(policy: &Resolved, spec: &ContainerSpec, call: &[OsString]) {
         let place = if source == target { target } else { format!("{target}  (from {source})") };
         println!("  {mode} {}", escaped(&place));
     }
+    if !spec.store.is_empty() {
+        println!("  ro /nix/store: {} paths of it", spec.store.len());
+    }
     for tmpfs in &spec.tmpfs {
         println!("  memory {} ({} MiB)", tmpfs.target.display(), tmpfs.size >> 20);
     }

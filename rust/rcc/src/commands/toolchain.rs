@@ -1,9 +1,12 @@
-//! `rcc toolchain list|add|remove`: which toolchains of the home folder the agent sees.
+//! `rcc toolchain list|add|remove`: which toolchains of the home folder the agent sees. `rcc toolchain approve|forget`: the
+//! project's own, from its flake.
 
-use crate::{Done, along};
+use crate::prepare::asked_for;
+use crate::{Done, along, approval};
 use clap::{Args, Subcommand};
+use rcc_launch::flake::{self, Approved, Files};
 use rcc_launch::inside::{self, Inside};
-use rcc_launch::machine::{Person, person};
+use rcc_launch::machine::{Machine, Person, person};
 use rcc_launch::project::Project;
 use rcc_launch::toolchain::table::{TOOLCHAINS, Toolchain, named};
 use rcc_launch::toolchain::{self, Found};
@@ -11,10 +14,11 @@ use rcc_report::{Code, Problem, escaped};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Choose which toolchains of your home folder are there inside, read-only.
+/// Choose which toolchains of your home folder are there inside, read-only; approve a project's flake.
 ///
 /// Without any, the agent has the programs of /usr and /opt. Of a toolchain it sees the parts that run, never credentials,
-/// histories or caches. The choice is for all your projects, from the next session on.
+/// histories or caches. The choice is for all your projects, from the next session on. With an approved flake, the agent has
+/// the programs of its devShell instead of those of /usr.
 #[derive(Args)]
 pub struct ToolchainArgs {
     #[command(subcommand)]
@@ -39,6 +43,24 @@ enum Command {
         /// Its name.
         name: String,
     },
+    /// Have Nix evaluate this project's flake as it is now, and make its devShell the toolchain of this project's sessions.
+    ///
+    /// Shows what is new in flake.nix, flake.lock and the files that rcc.toml names (toolchain.files), and asks. Nothing of a
+    /// flake is evaluated without this word; a start with a changed flake uses what was approved last.
+    Approve {
+        /// The project's folder, if not this one.
+        #[arg(long, value_name = "PATH")]
+        project: Option<PathBuf>,
+        /// The content that you looked at, as the refusal names it: for where there is no terminal.
+        #[arg(long, value_name = "SHA256")]
+        content: Option<String>,
+    },
+    /// Take this project's approved flake away: sessions have the programs of /usr again.
+    Forget {
+        /// The project's folder, if not this one.
+        #[arg(long, value_name = "PATH")]
+        project: Option<PathBuf>,
+    },
 }
 
 pub fn run(args: &ToolchainArgs) -> Done {
@@ -47,8 +69,38 @@ pub fn run(args: &ToolchainArgs) -> Done {
         Command::List { json } => list(&person, *json),
         Command::Add { name } => add(&person, name),
         Command::Remove { name } => remove(&person, name),
+        Command::Approve { project, content } => return approve(project.as_deref(), content.as_deref()),
+        Command::Forget { project } => return forget(project.as_deref()),
     };
     done.map(|()| 0).map_err(|problem| vec![problem])
+}
+
+fn opened(path: Option<&Path>) -> Result<(Project, Machine), Vec<Problem>> {
+    let machine = Machine::probe()?;
+    let open = |path: PathBuf| Project::open(&path, &machine);
+    let project = Project::find(path, &machine.person).and_then(open).map_err(|p| vec![p])?;
+    Ok((project, machine))
+}
+
+fn approve(path: Option<&Path>, content: Option<&str>) -> Done {
+    let (project, machine) = opened(path)?;
+    let asked = asked_for(&project)?;
+    let done = || {
+        let files = Files::read(&project, &asked.toolchain_files)?.ok_or_else(|| approval::no_flake(&project))?;
+        // What can't be compared is shown whole.
+        let before = Approved::read(&machine.person, &project.path).ok().flatten();
+        let before = before.and_then(|before| before.files().ok());
+        approval::approve(&project, &files, before.as_ref(), &machine, content).map(|_| 0)
+    };
+    done().map_err(|problem| vec![problem])
+}
+
+fn forget(path: Option<&Path>) -> Done {
+    let (project, machine) = opened(path)?;
+    let was_there = flake::forget(&machine, &project).map_err(|problem| vec![problem])?;
+    let state = if was_there { "its flake is not the toolchain any more" } else { "no flake was approved" };
+    println!("{}: {state}", escaped(&project.path.display().to_string()));
+    Ok(0)
 }
 
 fn list(person: &Person, json: bool) -> Result<(), Problem> {

@@ -58,6 +58,7 @@ pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     steps.run("setup", || setup(machine, steps))?;
     let mut all = vec![
         steps.run("setup again", || setup_again(machine)),
+        steps.run("status", || status(machine)),
         steps.run("exposure of the service", || exposure(machine, steps)),
         steps.run("the real agent", || agent(machine)),
         steps.run("confined workers", || confined(machine)),
@@ -67,6 +68,7 @@ pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
             steps.run("session", || session(machine)),
             steps.run("restart of the service", || restart(machine, steps)),
             steps.run("flushed ruleset", || flushed(machine, steps)),
+            steps.run("status without the table", || status_without_the_table(machine)),
         ]);
     }
     if all.iter().any(Result::is_err) {
@@ -74,6 +76,7 @@ pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     }
     steps.run("reboot", || reboot(machine))?;
     all.push(steps.run("before any login", || before_logins(machine, steps)));
+    all.push(steps.run("status after reboot", || status(machine)));
     all.push(steps.run("agent after reboot", || agent(machine)));
     all.push(steps.run("uninstall", || uninstall(machine, steps, &before)));
     all.into_iter().collect()
@@ -115,6 +118,32 @@ fn setup_again(machine: &mut Machine) -> Result<()> {
     let done: Vec<_> = steps.iter().filter(|s| s["state"] != "unchanged" && s["subject"] != "proof").collect();
     ensure!(steps.len() > 1 && done.is_empty(), "something was left to do: {done:#?}");
     Ok(())
+}
+
+/// What the ordinary user is told: the table as root's oneshot reads it back, and the gateway's proof, of one policy.
+fn status(machine: &mut Machine) -> Result<()> {
+    let said = machine.succeeds(Who::Person, "rcc status --json")?;
+    let status: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
+    let by_root = &status["firewall"]["details"];
+    ensure!(status["usable"] == true && by_root["state"] == "in force", "{said}");
+    let fingerprint = &by_root["fingerprint"];
+    let same = ["gateway", "policy"].iter().all(|part| status[part]["details"]["fingerprint"] == *fingerprint);
+    ensure!(fingerprint.is_string() && same, "not of one policy: {said}");
+    Ok(())
+}
+
+/// The same, while nothing brings the table back.
+fn status_without_the_table(machine: &mut Machine) -> Result<()> {
+    machine.succeeds(Who::Root, "systemctl stop rcc-firewall.timer rcc-firewall.path && nft flush ruleset")?;
+    let said = machine.run(Who::Person, "rcc status --json", PATIENCE)?;
+    machine.succeeds(
+        Who::Root,
+        "systemctl start rcc-firewall.timer rcc-firewall.path && systemctl restart rcc-firewall.service",
+    )?;
+    let status: Value = serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))?;
+    ensure!(said.code == Some(1) && status["usable"] == false, "{said:?}");
+    ensure!(status["firewall"]["details"]["state"] == "absent", "{said:?}");
+    self::status(machine)
 }
 
 /// Any program in a session: what is allowed works, all else does not.

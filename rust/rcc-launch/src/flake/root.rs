@@ -1,0 +1,93 @@
+//! The root that a session has of an approved toolchain, and how its program comes to have the devShell's variables.
+
+use super::Approved;
+use super::found::loader_name;
+use crate::machine::Person;
+use crate::rootfs::{Entry, FOLDERS, Root, identity};
+use crate::spec::{INSIDE, Request};
+use std::path::{Path, PathBuf};
+
+/// Data of the host's that programs of any origin read: what a terminal can do, time zones, languages.
+const DATA: &[&str] = &["/usr/share/terminfo", "/lib/terminfo", "/usr/share/zoneinfo", "/usr/lib/locale"];
+/// Small files of the host's.
+const FILES: &[&str] = &["/etc/services", "/etc/protocols"];
+/// The machine's certificates, by distribution family: those that the person trusts, a company's among them.
+const CERTIFICATES: &[&str] =
+    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+/// Where programs look for them.
+const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt"];
+/// nixpkgs' C library looks for time zones there.
+const ZONES: &str = "/etc/zoneinfo";
+
+/// Reads the devShell's script and becomes the program. What the script prints is talk; of PATH, rcc's own part stays first.
+const BECOME: &str = "\
+. /run/rcc/environment >&2
+PATH=\"$HOME/.local/bin:/run/rcc/bin:$PATH\"
+SHELL=/bin/bash
+export PATH SHELL
+exec \"$@\"
+";
+
+fn bundle() -> Option<&'static str> {
+    CERTIFICATES.iter().copied().find(|file| Path::new(file).is_file())
+}
+
+/// The root: the closure, links into it, and none of the host's programs.
+#[must_use]
+pub fn compose(approved: &Approved, person: &Person) -> Root {
+    let mut root = Root { store: approved.store.clone(), ..Root::default() };
+    let found = &approved.found;
+    root.skeleton.extend(FOLDERS.iter().map(|p| Entry::Folder { path: p.into() }));
+    root.skeleton.push(Entry::Folder { path: super::store::STORE.into() });
+    for data in DATA.iter().map(Path::new).filter(|data| data.is_dir()) {
+        root.skeleton.push(Entry::Folder { path: data.into() });
+        root.read_only.push(data.into());
+    }
+    let mut link = |path: PathBuf, to: &Path| root.skeleton.push(Entry::Link { path, to: to.into() });
+    link("/bin/sh".into(), &found.bash);
+    link("/bin/bash".into(), &found.bash);
+    if let Some(env) = &found.env {
+        link("/usr/bin/env".into(), env);
+    }
+    if let Some(loader) = found.nix_ld.as_ref().or(found.loader.as_ref()) {
+        let folder = if cfg!(target_arch = "x86_64") { "/lib64" } else { "/lib" };
+        link(Path::new(folder).join(loader_name()), loader);
+    }
+    link(ZONES.into(), Path::new("/usr/share/zoneinfo"));
+    if let Some(bundle) = bundle() {
+        for place in BUNDLES.iter().filter(|place| **place != bundle) {
+            link((*place).into(), Path::new(bundle));
+        }
+    }
+    for file in FILES.iter().copied().chain(["/etc/localtime"]).chain(bundle()).filter(|f| Path::new(f).is_file()) {
+        root.skeleton.push(Entry::Copy { path: file.into() });
+    }
+    identity(&mut root, person);
+    root
+}
+
+/// Has the request's program begin by way of the devShell's script, and takes out of it what points into the host's
+/// programs.
+pub fn into_request(approved: &Approved, request: &mut Request) {
+    request.environment.retain(|_, value| !value.starts_with("/usr/") && !value.starts_with("/opt/"));
+    let mut set = |name: &str, value: String| {
+        request.environment.entry(name.to_owned()).or_insert(value);
+    };
+    if bundle().is_some() {
+        for name in ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"] {
+            set(name, BUNDLES[0].to_owned());
+        }
+    }
+    if Path::new("/usr/lib/locale/locale-archive").is_file() {
+        set("LOCALE_ARCHIVE", "/usr/lib/locale/locale-archive".to_owned());
+    }
+    if let (Some(_), Some(loader)) = (&approved.found.nix_ld, &approved.found.loader) {
+        set("NIX_LD", loader.display().to_string());
+        let folders: Vec<String> = approved.found.libraries.iter().map(|f| f.display().to_string()).collect();
+        set("NIX_LD_LIBRARY_PATH", folders.join(":"));
+    }
+    request.read_only.push((approved.environment(), Path::new(INSIDE).join("environment")));
+    let program = std::mem::take(&mut request.command);
+    let call = ["/bin/bash", "-c", BECOME, "rcc"].into_iter().map(Into::into);
+    request.command = call.chain(program).collect();
+}
