@@ -3,6 +3,7 @@
 //! One file a subcommand, with its `Args` and its `run`. Nothing here is part of the product, and nothing here writes
 //! outside the checkout's target folder, the distribution's package database and temporary folders of its own.
 
+mod actionlint;
 mod agent;
 mod bench;
 mod check;

@@ -118,7 +118,7 @@ pub fn run(args: &Args) -> Result<()> {
             shown.and(work.remove())
         });
     }
-    in_trees(args, &workspace, programs)
+    in_trees(args, &workspace, &programs)
 }
 
 /// The test command's step: its table and whatever failed are in the step's log.
@@ -140,7 +140,7 @@ fn style(workspace: &Workspace, steps: &Steps) -> Result<()> {
     formatted.and(steps.command("deadnix", cmd!(sh, "{deadnix} --fail {used...}")))
 }
 
-fn in_trees(args: &Args, workspace: &Workspace, programs: PathBuf) -> Result<()> {
+fn in_trees(args: &Args, workspace: &Workspace, programs: &Path) -> Result<()> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "only root can make trees\nhint: cargo xtask nix --here, or sudo --preserve-env env PATH=\"$PATH\" cargo xtask nix"
@@ -159,7 +159,7 @@ fn in_trees(args: &Args, workspace: &Workspace, programs: PathBuf) -> Result<()>
     for version in Version::ALL.into_iter().filter(|v| args.version.is_none_or(|only| only == *v)) {
         println!("\n════ Nix {} ════", version.name());
         let steps = Steps::new(folder.join(version.name()))?;
-        let shown = in_tree(version, &trees, workspace, &programs, &steps);
+        let shown = in_tree(version, &trees, workspace, programs, &steps);
         if let Err(error) = steps.close().and(shown) {
             eprintln!("Nix {}: {error:#}", version.name());
             failed.push(version.name());

@@ -6,7 +6,7 @@
 //! with everything built beforehand, and after them the machine, and each fuzzing target for some seconds.
 
 use crate::{
-    agent, check, fuzz, mounts, nix, prerequisites,
+    actionlint, agent, check, fuzz, mounts, nix, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools, vm,
@@ -68,6 +68,8 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
             fetched = true;
             if checks {
+                // What fails stands in the table.
+                let _ = actionlint::check(workspace, steps);
                 image = Some(vm::disk(workspace, steps, None)?);
             }
             Ok(())

@@ -170,7 +170,7 @@ impl Run<'_> {
             .command("install toolchains", enter(&xtask, &["prerequisites", "run", "demo", "build", "toolchains"])?)
             .and_then(|()| steps.command("toolchains", in_world("rcc-toolchains")?));
         let tests = steps
-            .command("install for tests", enter(&xtask, &["prerequisites", "run", "demo", "test"])?)
+            .command("install for tests", enter(&xtask, &["prerequisites", "run", "demo", "test", "nix"])?)
             .and_then(|()| steps.run("tests", || self.tests(copy, shown, steps)));
         // What failed was shown when it did.
         for (log, passed) in [("versions", true), ("demo", demo.is_ok()), ("toolchains", toolchains.is_ok())] {

@@ -52,10 +52,12 @@ warn-dirty = false
 const USER: u32 = 4178;
 const TEMPLATES: [&str; 6] = ["default", "claude", "python", "node", "rust", "go"];
 
+type Part = fn(&Nix) -> Result<()>;
+
 /// Runs it; each part, whatever came of the one before.
 pub fn run(work: &Path, who: Who, steps: &Steps) -> Result<()> {
     let nix = steps.run("nix", || Nix::new(work, who))?;
-    let parts: [(&'static str, fn(&Nix) -> Result<()>); 11] = [
+    let parts: [(&'static str, Part); 11] = [
         ("flake show", Nix::show),
         ("flake check", Nix::check),
         ("build", Nix::build),
@@ -135,14 +137,19 @@ impl Nix {
             }
         }
         let mut nix = Self { user, variables, version: (0, 0), place, flake: work.join(FLAKE), stand_ins, daemon };
-        let said = nix.succeeds(nix.command(["--version"]))?;
+        let said = succeeds(nix.command(["--version"]))?;
         println!("{} as {}", said.trim(), who.name());
         nix.version = version(&said).with_context(|| format!("`{said}` tells no version"))?;
         Ok(nix)
     }
 
     fn command<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new("nix");
+        self.program(Path::new("nix"), words)
+    }
+
+    /// Any program, as them.
+    fn program<'a>(&self, program: &Path, words: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(program);
         command.args(words).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).current_dir(&self.place);
         if let Some(user) = self.user {
@@ -166,25 +173,13 @@ impl Nix {
         format!("path:{}#{name}", self.flake.display())
     }
 
-    fn ended(mut command: Command) -> Result<Output> {
-        command.output().with_context(|| command.get_program().display().to_string())
-    }
-
-    /// What it prints, if it ends well.
-    fn succeeds(&self, command: Command) -> Result<String> {
-        let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
-        let output = Self::ended(command)?;
-        ensure!(output.status.success(), "{}: {shown}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
     fn show(&self) -> Result<()> {
         // Before 2.13 all systems were shown without being asked for.
         let all: &[&str] = if self.version >= (2, 13) { &["--all-systems"] } else { &[] };
         let flake = format!("path:{}", self.flake.display());
         let mut command = self.flake(["flake", "show", "--json"]);
         command.args(all).arg(flake);
-        let shown: Value = serde_json::from_str(&self.succeeds(command)?)?;
+        let shown: Value = serde_json::from_str(&succeeds(command)?)?;
         // 2.34's may have more around it.
         let at = |path: &str| shown.pointer(path).or_else(|| shown.pointer(&format!("/inventory{path}"))).is_some();
         for system in ["x86_64-linux", "aarch64-linux"] {
@@ -208,12 +203,12 @@ impl Nix {
 
     fn check(&self) -> Result<()> {
         let flake = format!("path:{}", self.flake.display());
-        self.succeeds(self.flake(["flake", "check", &flake])).map(drop)
+        succeeds(self.flake(["flake", "check", &flake])).map(drop)
     }
 
     /// Builds an output and gives its path.
     fn built(&self, name: &str) -> Result<PathBuf> {
-        let said = self.succeeds(self.flake(["build", "--no-link", "--json", &self.output(name)]))?;
+        let said = succeeds(self.flake(["build", "--no-link", "--json", &self.output(name)]))?;
         let said: Value = serde_json::from_str(&said)?;
         Ok(said[0]["outputs"]["out"].as_str().with_context(|| format!("{said}"))?.into())
     }
@@ -221,7 +216,7 @@ impl Nix {
     fn build(&self) -> Result<()> {
         let rcc = self.built("default")?;
         for program in ["rcc", "rcc-gateway", "rcc-firewall", "rcc-setup"] {
-            let said = self.succeeds(self.program(&rcc.join("bin").join(program), &["--version"]))?;
+            let said = succeeds(self.program(&rcc.join("bin").join(program), ["--version"]))?;
             ensure!(said.starts_with(program), "{said}");
         }
         ensure!(self.built("gateway")?.join("bin/rcc-gateway").is_file(), "no gateway");
@@ -229,21 +224,11 @@ impl Nix {
         Ok(())
     }
 
-    fn program(&self, program: &Path, words: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(words).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).current_dir(&self.place);
-        if let Some(user) = self.user {
-            command.uid(user).gid(user);
-        }
-        command
-    }
-
     /// A checker, which changes nothing and ends with the line that does.
     fn setup(&self) -> Result<()> {
         let rcc = self.built("default")?.join("bin/rcc");
         for app in ["setup", "check"] {
-            let output = Self::ended(self.flake(["run", &self.output(app)]))?;
+            let output = ended(self.flake(["run", &self.output(app)]))?;
             let said = String::from_utf8(output.stdout)?;
             let next = format!("next: sudo {} setup", rcc.display());
             ensure!(output.status.code() == Some(3), "{app} ended with {}: {said}", output.status);
@@ -254,11 +239,11 @@ impl Nix {
 
     /// Where nothing is set up, nothing starts, and that is said with a code. `--` and what follows reach rcc.
     fn claude(&self) -> Result<()> {
-        let output = Self::ended(self.flake_run("claude", &["-p", "hello"]))?;
+        let output = ended(self.flake_run("claude", &["-p", "hello"]))?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(125), "it ended with {}: {said}", output.status);
         ensure!(said.contains("rcc: RCC-"), "{said}");
-        let help = self.succeeds(self.flake_run("claude", &["--help"]))?;
+        let help = succeeds(self.flake_run("claude", &["--help"]))?;
         ensure!(help.contains("Run Claude Code, isolated"), "{help}");
         Ok(())
     }
@@ -286,7 +271,7 @@ impl Nix {
             command.args(["--override-input", input, &stand_in]);
         }
         command.arg(format!("path:{}", mine.display()));
-        let output = Self::ended(command)?;
+        let output = ended(command)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.code() == Some(125) && said.contains("rcc: RCC-"), "{}: {said}", output.status);
         Ok(())
@@ -300,7 +285,7 @@ impl Nix {
 
     /// So many programs, all of them the store's.
     fn tools_of(&self, command: Command, count: usize) -> Result<()> {
-        let said = self.succeeds(command)?;
+        let said = succeeds(command)?;
         let store = self.variables.iter().find(|(name, _)| *name == "NIX_STORE_DIR").map(|(_, value)| value.as_str());
         let store = store.unwrap_or("/nix/store");
         let found = said.lines().filter(|line| line.starts_with(store)).count();
@@ -315,15 +300,18 @@ impl Nix {
             if self.user.is_some() {
                 chown(&project, self.user, self.user)?;
             }
-            let mut command = self.command(["flake", "init", "-t", &self.output(name)]);
-            self.succeeds_in(&mut command, &project)?;
+            let init = || {
+                let mut command = self.command(["flake", "init", "-t", &self.output(name)]);
+                command.current_dir(&project);
+                command
+            };
+            succeeds(init())?;
             for file in ["flake.nix", "rcc.toml", ".envrc", "README.md"] {
                 ensure!(project.join(file).is_file(), "{name} has no {file}");
             }
             // A second time nothing of the person's is overwritten.
             fs::write(project.join("README.md"), "mine\n")?;
-            let mut again = self.command(["flake", "init", "-t", &self.output(name)]);
-            let again = Self::ended(std::mem::replace(again.current_dir(&project), Command::new("nix")))?;
+            let again = ended(init())?;
             ensure!(fs::read_to_string(project.join("README.md"))? == "mine\n", "{name}: {}", again.status);
             let stand_in = format!("path:{}", self.stand_ins.join("nixpkgs").display());
             let mut command = self.command(["develop", "--override-input", "nixpkgs", &stand_in]);
@@ -331,12 +319,6 @@ impl Nix {
             self.tools_of(command, 1)?;
         }
         Ok(())
-    }
-
-    fn succeeds_in(&self, command: &mut Command, folder: &Path) -> Result<()> {
-        command.current_dir(folder);
-        let command = std::mem::replace(command, Command::new("nix"));
-        self.succeeds(command).map(drop)
     }
 
     /// What is wrong with a configuration is said by the option's name, at evaluation; what is wrong with what it means, by
@@ -350,17 +332,17 @@ impl Nix {
             command.args(more);
             command
         };
-        let said = self.succeeds(eval(&["says"]))?;
+        let said = succeeds(eval(&["says"]))?;
         let says: BTreeMap<String, String> = serde_json::from_str(&said)?;
         ensure!(says.len() > 10, "{said}");
         for (name, says) in &says {
-            let output = Self::ended(eval(&[&format!("value.{name}")]))?;
+            let output = ended(eval(&[&format!("value.{name}")]))?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(!output.status.success(), "{name}: was accepted");
             ensure!(said.contains(says), "{name}: does not say `{says}`: {said}");
         }
         let build = ["build", "--impure", "--no-link", "-f", file, "--argstr", "flake", flake, "meaningless"];
-        let output = Self::ended(self.command(build))?;
+        let output = ended(self.command(build))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(!output.status.success() && said.contains("RCC-103"), "a policy without meaning: {said}");
         ensure!(said.contains("policy.toml:1:10"), "no line and column: {said}");
@@ -373,7 +355,7 @@ impl Nix {
         copy(&self.flake, &edited)?;
         let of = |name: &str| {
             let output = format!("path:{}#{name}.drvPath", edited.display());
-            self.succeeds(self.flake(["eval", "--raw", &output]))
+            succeeds(self.flake(["eval", "--raw", &output]))
         };
         let (rcc, image) = (of("rcc-src")?, of("image")?);
         fs::write(edited.join("README.md"), "changed\n")?;
@@ -388,13 +370,25 @@ impl Nix {
 
     /// Claude Code needs no setting; anything else that is not free is refused.
     fn unfree(&self) -> Result<()> {
-        self.succeeds(self.flake(["eval", "--raw", &self.output("claude-code.drvPath")]))?;
+        succeeds(self.flake(["eval", "--raw", &self.output("claude-code.drvPath")]))?;
         let renamed = "p: (p.overrideAttrs (_: { pname = \"other\"; })).drvPath";
-        let output = Self::ended(self.flake(["eval", &self.output("claude-code"), "--apply", renamed]))?;
+        let output = ended(self.flake(["eval", &self.output("claude-code"), "--apply", renamed]))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(!output.status.success() && said.contains("unfree"), "{said}");
         Ok(())
     }
+}
+
+fn ended(mut command: Command) -> Result<Output> {
+    command.output().with_context(|| command.get_program().display().to_string())
+}
+
+/// What it prints, if it ends well.
+fn succeeds(command: Command) -> Result<String> {
+    let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
+    let output = ended(command)?;
+    ensure!(output.status.success(), "{}: {shown}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 const AGENT_FLAKE: &str = r#"{
