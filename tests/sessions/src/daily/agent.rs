@@ -38,12 +38,12 @@ pub fn begins_without_a_question(rig: &Rig<'_>, folder: &Path) -> Result<()> {
     pty.until("hello")?;
     pty.keys("\r")?;
     pty.until(&answer)?;
-    // The first ends what it may still be at; two in a row end it.
+    // The first ends what it may still be at; two in a row end it, and one more while it ends gives it another code.
     let mut said = String::new();
     for _press in 0..60 {
         pty.keys("\x03")?;
         said += &pty.within(Duration::from_millis(300))?;
-        if said.contains("\n<0> ") {
+        if said.contains("\n<0> ") || said.contains("\n<1> ") || said.contains("\n<130> ") {
             return Ok(());
         }
     }
