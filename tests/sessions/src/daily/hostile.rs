@@ -149,7 +149,9 @@ fn held(rig: &Rig<'_>, trick: &Trick, script: &str) -> Result<String> {
     if goes_on {
         nothing_of_the_agents_ran(rig, folders, true).context("during the session")?;
     }
-    drop(live.stdin.take());
+    if goes_on {
+        drop(live.stdin.take());
+    }
     let (status, said) = live.end()?;
     let Some(code) = trick.told else {
         ensure!(status.success(), "{status}: {said}");
