@@ -126,8 +126,8 @@ fn each_runs_inside_once_it_is_chosen_and_none_before() {
         for (name, ..) in LAYOUTS {
             rcc(&rig, &["toolchain", "add", name])?;
         }
-        let all: String = LAYOUTS.iter().map(|(name, ..)| format!("{name} runs\n")).collect();
-        assert_eq!(inside(&rig, &run)?, all + "from /opt\n");
+        let all: Vec<String> = LAYOUTS.iter().map(|(name, ..)| format!("{name} runs\n")).collect();
+        assert_eq!(inside(&rig, &run)?, all.concat() + "from /opt\n");
         let wrong = format!(
             "for p in {}; do echo x 2>/dev/null >>$(command -v $p) && echo wrote $p; done; grep -rl s3cret ~ /home/linuxbrew 2>/dev/null; :",
             programs.join(" ")

@@ -119,6 +119,7 @@ pub fn nothing_of_the_agents_ran(rig: &Rig<'_>, folders: &[&str], writes: bool) 
 }
 
 /// Whether anything of the agent's ran, whatever git says.
+#[must_use]
 pub fn something_ran(rig: &Rig<'_>, folder: &str) -> bool {
     let _whatever_it_says = looked_at(rig, folder, true);
     fs::remove_file(rig.user.home.join("evil-ran")).is_ok()
