@@ -29,7 +29,8 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
         let planned = succeeds(&sudo(&built, &["setup", "--dry-run"])?)?;
         ensure!(planned.contains("to do   system user rcc") && !planned.contains("done"), "{planned}");
         root("rm -f /run/rcc-setup.lock")?;
-        ensure!(everything()? == before, "a dry run changes nothing");
+        let after = everything()?;
+        ensure!(after == before, "a dry run changed: {}", difference(&before, &after));
 
         let done = succeeds(&sudo(&built, &["setup"])?)?;
         ensure!(done.contains("done    proof") && done.contains("no systemd runs here"), "{done}");
