@@ -238,3 +238,20 @@ fn a_user_that_setup_did_not_make_stays() {
         Ok(())
     });
 }
+
+/// What locks /etc/passwd and /etc/group was killed, and is not quite gone.
+#[test]
+fn a_lock_on_users_and_groups_is_waited_for() {
+    inside_with(SETUP, |world| {
+        let _rig = fresh(world)?;
+        let built = built()?;
+        let locked = |file: &str| root(&format!("sleep 3 > /dev/null 2>&1 & printf %s $! > {file}"));
+        locked("/etc/passwd.lock")?;
+        root("! useradd --system other 2>&1").context("the control")?;
+        succeeds(&sudo(&built, &["setup"])?)?;
+        locked("/etc/group.lock")?;
+        root("! groupadd --system other 2>&1").context("the control")?;
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
+        Ok(())
+    });
+}
