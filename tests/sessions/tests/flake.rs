@@ -88,6 +88,8 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
                 && options.lines().all(|l| ["ro", "nosuid", "nodev"].iter().all(|o| l.split(',').any(|x| x == *o))),
             "{options}"
         );
+        let nix = inside(&rig, "nix build 2>&1; echo $?")?;
+        ensure!(nix.starts_with("rcc: RCC-813: nix: ") && nix.ends_with("\n127\n"), "{nix}");
         let exit = rig.rcc(["run", "--", "sh", "-c", "exit 7"]).output()?;
         assert_eq!(exit.status.code(), Some(7), "{}", shown(&exit));
         assert_eq!(rig.rcc(["run", "--", "absent"]).output()?.status.code(), Some(127));
@@ -194,6 +196,19 @@ fn what_an_agent_writes_is_not_evaluated() {
         pty.command("rcc toolchain approve")?;
         pty.until("[y/N]")?;
         pty.keys("y\n")?;
+        pty.prompt(0)?;
+        // A first start asks, too.
+        pty.command("cd ~/other")?;
+        pty.prompt(0)?;
+        pty.command("rcc run -- bash -c 'echo [$imported]'")?;
+        pty.until("[y/N]")?;
+        pty.keys("n\n")?;
+        pty.prompt(125)?;
+        pty.command("rcc run -- bash -c 'echo [$imported]'")?;
+        pty.until("[y/N]")?;
+        pty.keys("y\n")?;
+        // Its flake is what was not approved in the first project.
+        pty.until("[evil]")?;
         pty.prompt(0)?;
         let output = rig.inside("echo $imported $GREETING")?;
         assert_eq!(succeeds(&output)?, "newer\n");
