@@ -15,6 +15,8 @@ pub struct User {
     pub uid: u32,
     /// The primary group's id.
     pub gid: u32,
+    /// The comment (GECOS).
+    pub comment: String,
     /// The home folder, as it is written there.
     pub home: PathBuf,
     /// The login shell.
@@ -25,11 +27,12 @@ impl User {
     /// The user of a whole line; of any other, none.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        let &[name, _, uid, gid, _, home, shell] = fields(line).as_slice() else { return None };
+        let &[name, _, uid, gid, comment, home, shell] = fields(line).as_slice() else { return None };
         Some(Self {
             name: name.to_owned(),
             uid: uid.parse().ok()?,
             gid: gid.parse().ok()?,
+            comment: comment.to_owned(),
             home: home.into(),
             shell: shell.to_owned(),
         })
@@ -50,6 +53,15 @@ pub fn user(name: &str) -> io::Result<Option<User>> {
 pub fn group(name: &str) -> io::Result<Option<u32>> {
     let text = text("/etc/group")?;
     Ok(text.lines().map(fields).find(|f| f.first() == Some(&name)).and_then(|f| f.get(2)?.parse().ok()))
+}
+
+/// Whether the group of this name has members in /etc/group (those whose primary group it is not counted).
+pub fn has_members(group: &str) -> io::Result<bool> {
+    let text = text("/etc/group")?;
+    Ok(text
+        .lines()
+        .map(fields)
+        .any(|f| f.first() == Some(&group) && f.get(3).is_some_and(|members| !members.is_empty())))
 }
 
 /// The names of the groups that a user is in: by primary group or as a member.
@@ -90,6 +102,7 @@ mod tests {
         let user = |name: &str| users_in(passwd).into_iter().find(|user| user.name == name);
         let rcc = user("rcc").unwrap();
         assert_eq!((rcc.uid, rcc.gid, rcc.shell.as_str()), (977, 976, "/usr/sbin/nologin"));
+        assert_eq!(rcc.comment, "rcc gateway");
         for name in ["bad", "short", "rc", "", "x"] {
             assert_eq!(user(name), None, "{name}");
         }

@@ -32,12 +32,15 @@ impl Gateway {
 
     /// Opens a session.
     pub fn open(open: Open) -> Result<Self, Problem> {
-        let connection = call().map_err(absent)?;
-        genuine(&connection)?;
-        setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
-        let opened = match ask(&connection, &ToGateway::Open(open), &[])? {
-            FromGateway::Opened(opened) => opened,
-            other => return Err(unexpected(&other)),
+        let (message, began) = (ToGateway::Open(open), Instant::now());
+        let asked = greet(&message).or_else(|problem| {
+            // Restarted meanwhile: systemd holds the socket, and who calls again is served. Nothing rests on the first yet.
+            let went = problem.code == Code::GATEWAY_LOST && began.elapsed().as_secs() < PATIENCE.unsigned_abs();
+            if went { greet(&message) } else { Err(problem) }
+        });
+        let (connection, opened) = match asked? {
+            (connection, FromGateway::Opened(opened)) => (connection, opened),
+            (_, other) => return Err(unexpected(&other)),
         };
         VERSION.agree(opened.version).map_err(|far| {
             Problem::new(
@@ -76,7 +79,7 @@ impl Gateway {
     /// What the gateway says when the connection is readable.
     #[must_use]
     pub fn hear(&self) -> Word {
-        match packet::receive(&self.connection) {
+        match last_words(&self.connection) {
             Ok(Some((FromGateway::Granted { cut }, _))) => Word::Grants(Ok(cut)),
             Ok(Some((FromGateway::Refused { problem }, _))) => Word::Grants(Err(problem)),
             Ok(Some((FromGateway::Held { problem }, _))) => Word::Held(problem),
@@ -148,6 +151,15 @@ impl AsFd for Gateway {
     }
 }
 
+/// Calls, and says the first word.
+fn greet(message: &ToGateway) -> Result<(OwnedFd, FromGateway), Problem> {
+    let connection = call().map_err(absent)?;
+    genuine(&connection)?;
+    setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
+    let answer = ask(&connection, message, &[])?;
+    Ok((connection, answer))
+}
+
 fn call() -> nix::Result<OwnedFd> {
     let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
@@ -174,16 +186,20 @@ fn ask(connection: &OwnedFd, message: &ToGateway, fds: &[RawFd]) -> Result<FromG
     let gone = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET));
     match packet::send(connection, message, fds) {
         Err(e) if !gone(&e) => Err(lost(&e)),
-        _ => answer(connection).or_else(|problem| {
-            // The first call may have reported only the reset.
-            if problem.code == Code::GATEWAY_LOST { answer(connection) } else { Err(problem) }
-        }),
+        _ => answer(connection),
     }
 }
 
+/// What comes next. That the gateway went before it read all that it was sent comes once, as an error, before what it said
+/// last (unix(7)): so the reason is read, too.
+fn last_words(connection: &OwnedFd) -> io::Result<Option<(FromGateway, Vec<OwnedFd>)>> {
+    packet::receive(connection)
+        .or_else(|e| if e.raw_os_error() == Some(libc::ECONNRESET) { packet::receive(connection) } else { Err(e) })
+}
+
 fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
-    match packet::receive(connection) {
-        Ok(Some((FromGateway::Refused { problem }, _))) => Err(problem),
+    match last_words(connection) {
+        Ok(Some((FromGateway::Refused { problem } | FromGateway::Closing { problem }, _))) => Err(problem),
         Ok(Some((message, _))) => Ok(message),
         Ok(None) => Err(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
         Err(e) => Err(lost(&e)),
@@ -225,4 +241,34 @@ fn unexpected(message: &FromGateway) -> Problem {
         format!("an unexpected `{kind}`"),
         "update rcc and the gateway to one version",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::socketpair;
+
+    #[test]
+    fn the_gateways_reason_is_heard_although_it_went_before_it_read_all() {
+        for closes in [false, true] {
+            let (ours, gateways) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+            packet::send(&ours, &ToGateway::End, &[]).unwrap();
+            let problem = Problem::new(Code::GATEWAY_PROTOCOL, "launcher", "bad", "none");
+            let word = if closes { FromGateway::Closing { problem } } else { FromGateway::Refused { problem } };
+            packet::send(&gateways, &word, &[]).unwrap();
+            drop(gateways);
+            let heard = ask(&ours, &ToGateway::Listen, &[]).unwrap_err();
+            assert_eq!(heard.code, Code::GATEWAY_PROTOCOL, "{heard}");
+        }
+    }
+
+    #[test]
+    fn one_that_says_nothing_is_lost() {
+        let (ours, gateways) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        packet::send(&ours, &ToGateway::End, &[]).unwrap();
+        drop(gateways);
+        assert_eq!(answer(&ours).unwrap_err().code, Code::GATEWAY_LOST);
+    }
 }

@@ -58,7 +58,8 @@ pub fn caller() -> Option<User> {
     let name = ["SUDO_USER", "DOAS_USER"].iter().find_map(|v| std::env::var(v).ok())?;
     let by_id = || {
         let id: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-        Some(User { name: id.to_string(), uid: id, gid: u32::MAX, home: PathBuf::new(), shell: String::new() })
+        let (name, comment, shell) = (id.to_string(), String::new(), String::new());
+        Some(User { name, uid: id, gid: u32::MAX, comment, home: PathBuf::new(), shell })
     };
     accounts::user(&name).ok().flatten().or_else(by_id).filter(|user| user.uid != 0)
 }

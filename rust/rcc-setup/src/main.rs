@@ -22,7 +22,9 @@ use install::Request;
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, EXIT_REFUSED, Problem};
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use step::{Line, Mode, Outcome, Step};
 use uninstall::Keep;
@@ -43,6 +45,8 @@ enum What {
     Install(InstallArgs),
     /// Take everything away that setup made; sessions end. Policy and log stay.
     Uninstall(UninstallArgs),
+    /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
+    Units(UnitsArgs),
 }
 
 #[derive(Args)]
@@ -61,6 +65,16 @@ struct UninstallArgs {
     /// Remove the policy and the log, too.
     #[arg(long)]
     purge: bool,
+}
+
+#[derive(Args)]
+struct UnitsArgs {
+    /// The folder of the programs that the units start.
+    #[arg(long, value_name = "DIR")]
+    programs: String,
+    /// The folder that the units are written to; it is there, and has none of them.
+    #[arg(long, value_name = "DIR")]
+    into: PathBuf,
 }
 
 #[derive(Args)]
@@ -91,6 +105,7 @@ fn main() -> ExitCode {
     let (report, json) = match Arguments::parse().what {
         What::Install(args) => (install(&args), args.how.json),
         What::Uninstall(args) => (uninstall(&args), args.how.json),
+        What::Units(args) => (write_units(&args), false),
     };
     if json {
         let Report { lines, notes, problems } = &report;
@@ -136,6 +151,21 @@ fn install(args: &InstallArgs) -> Report {
     report
 }
 
+/// The units, and beside them the names of those that start by themselves, each on a line of `ENABLED`.
+fn write_units(args: &UnitsArgs) -> Report {
+    let mut report = Report::default();
+    let enabled = ("ENABLED", units::ENABLED.map(|name| format!("{name}\n")).concat());
+    for (name, text) in units::all(&args.programs).into_iter().chain([enabled]) {
+        let path = args.into.join(name);
+        let written = File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        if let Err(e) = written {
+            let remedy = "name an empty folder that you can write";
+            report.problems.push(Problem::new(Code::SETUP_PLACE, path.display().to_string(), e.to_string(), remedy));
+        }
+    }
+    report
+}
+
 fn uninstall(args: &UninstallArgs) -> Report {
     let mut report = Report::default();
     let lock = match install::root().and_then(|()| lock()) {
@@ -151,6 +181,11 @@ fn uninstall(args: &UninstallArgs) -> Report {
     }
     if keep == Keep::PolicyAndLog {
         report.notes.push("kept: /etc/rcc, /var/log/rcc (rcc uninstall --purge removes them)".into());
+    }
+    match user::is_anothers() {
+        Ok(false) => {}
+        Ok(true) => report.notes.push("kept: the system user or group rcc, which rcc setup did not make".into()),
+        Err(problem) => report.problems.push(problem),
     }
     let _ = std::fs::remove_file(LOCK);
     drop(lock);
@@ -204,5 +239,23 @@ fn lock() -> Result<Flock<File>, Problem> {
         {
             return Ok(held);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_written_once_for_programs_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = UnitsArgs { programs: "/nix/store/x-rcc/bin".into(), into: folder.path().into() };
+        assert!(write_units(&args).problems.is_empty());
+        let unit = std::fs::read_to_string(folder.path().join("rcc-firewall.service")).unwrap();
+        assert!(unit.contains("\nExecStart=/nix/store/x-rcc/bin/rcc-firewall apply\n"), "{unit}");
+        let enabled = std::fs::read_to_string(folder.path().join("ENABLED")).unwrap();
+        assert!(enabled.lines().eq(units::ENABLED) && enabled.lines().all(|unit| folder.path().join(unit).is_file()));
+        // What is there is left as it is.
+        assert!(!write_units(&args).problems.is_empty());
     }
 }

@@ -1,4 +1,7 @@
 //! The gateway's system user and its group.
+//!
+//! Invariant: uninstall removes no user that somebody else made. What setup makes has setup's comment, from the instant that
+//! it is there: a record that no kill can separate from what it is about, and no file of state.
 
 use crate::command;
 use crate::step::Look;
@@ -8,6 +11,8 @@ use rcc_report::{Code, Problem};
 
 /// The first id of a person (`UID_MIN` of login.defs(5), on every distribution that rcc knows).
 const FIRST_PERSON: u32 = 1000;
+/// The comment (GECOS) of the user that setup makes: by it uninstall knows that it is setup's to remove.
+const COMMENT: &str = "rcc gateway";
 /// Who has these can't log in.
 const NO_SHELL: [&str; 2] = ["nologin", "false"];
 
@@ -72,7 +77,7 @@ pub fn make() -> Result<(), Problem> {
     if let Some(useradd) = command::find("useradd") {
         if has_user.is_none() {
             let home = ["--no-create-home", "--home-dir", "/nonexistent"];
-            let mut arguments = vec!["--system", "--gid", GATEWAY_USER, "--comment", "rcc gateway", "--shell", &shell];
+            let mut arguments = vec!["--system", "--gid", GATEWAY_USER, "--comment", COMMENT, "--shell", &shell];
             arguments.extend(home);
             arguments.push(GATEWAY_USER);
             command::run(&useradd, &arguments, Code::SETUP_USER)?;
@@ -81,13 +86,23 @@ pub fn make() -> Result<(), Problem> {
     }
     let sysusers = command::find("systemd-sysusers")
         .ok_or_else(|| wrong("neither useradd nor systemd-sysusers is there to make it"))?;
-    let line = format!("u {GATEWAY_USER} - \"rcc gateway\" /nonexistent {shell}");
+    let line = format!("u {GATEWAY_USER} - \"{COMMENT}\" /nonexistent {shell}");
     command::run(&sysusers, &["--inline", &line], Code::SETUP_USER).map(drop)
+}
+
+/// Whether there is a user or a group that uninstall leaves, since setup did not make it.
+pub fn is_anothers() -> Result<bool, Problem> {
+    Ok(match there()? {
+        (Some(user), _) => user.comment != COMMENT,
+        // A group alone is what a run that was cut short leaves; one that somebody has a use for has members.
+        (None, Some(_)) => accounts::has_members(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?,
+        (None, None) => false,
+    })
 }
 
 pub fn look_gone() -> Result<Look, Problem> {
     let (user, group) = there()?;
-    if user.is_none() && group.is_none() {
+    if user.is_none() && group.is_none() || is_anothers()? {
         return Ok(Look::Done);
     }
     // A person's is an error.
@@ -102,7 +117,7 @@ pub fn remove() -> Result<(), Problem> {
         command::run(&userdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
     // userdel removes the group of the same name, where login.defs says so.
-    if there()?.1.is_some() {
+    if there()?.1.is_some() && !is_anothers()? {
         let groupdel = command::find("groupdel").ok_or_else(absent)?;
         command::run(&groupdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }

@@ -64,6 +64,8 @@ pub enum What {
         key_file: Option<PathBuf>,
         /// What of theirs comes along, if not what they chose for good.
         bring: Option<Vec<Item>>,
+        /// A folder of agents beside theirs.
+        agents: Option<PathBuf>,
         /// Its arguments.
         arguments: Vec<OsString>,
     },
@@ -234,12 +236,16 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
         .map_err(one)?;
     along::installing(registries, &prepared.machine.person, &mut prepared.request);
     match what {
-        What::Claude { ask, key_file, bring, arguments } => {
+        What::Claude { ask, key_file, bring, agents, arguments } => {
             let kind = match purpose {
                 Purpose::Start => credential(&mut prepared, key_file.as_deref())?,
                 Purpose::Look => CredentialKind::ApiKey,
             };
-            claude(&mut prepared, Options { ask, kind, bring: bring.as_deref(), arguments }, purpose)?;
+            claude(
+                &mut prepared,
+                Options { ask, kind, bring: bring.as_deref(), agents: agents.as_deref(), arguments },
+                purpose,
+            )?;
         }
         What::Shell => prepared.request.command = vec!["/bin/bash".into(), "-l".into()],
         What::Run(command) => prepared.request.command = command,
@@ -296,16 +302,21 @@ struct Options<'a> {
     ask: bool,
     kind: CredentialKind,
     bring: Option<&'a [Item]>,
+    agents: Option<&'a Path>,
     arguments: Vec<OsString>,
 }
 
 fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Result<(), Vec<Problem>> {
-    let Options { ask, kind, bring, arguments } = options;
+    let Options { ask, kind, bring, agents: beside, arguments } = options;
     let person = &prepared.machine.person;
     let choices = Choices::read(&person.home).map_err(one)?;
     let pin = choices.pin(agent::pin().map_err(one)?);
     let agents = agent::folder(person);
-    let agent = match (agent::installed(&agents, &pin).map_err(one)?, purpose) {
+    // A version that the person has chosen is not in a package's folder.
+    let packaged = beside.map(|folder| agent::installed(folder, &pin)).transpose().map_err(one)?.flatten();
+    let is_own = packaged.is_none();
+    let own = || agent::installed(&agents, &pin).map_err(one);
+    let agent = match (packaged.map_or_else(own, |agent| Ok(Some(agent)))?, purpose) {
         (None, Purpose::Start) => {
             Some(agent::install(&pin, &agents, &person.home, &mut |p| eprintln!("rcc: {p}")).map_err(one)?)
         }
@@ -320,7 +331,7 @@ fn claude(prepared: &mut Prepared, options: Options<'_>, purpose: Purpose) -> Re
     let program = format!("{INSIDE}/bin/claude");
     if let Some(agent) = agent {
         prepared.request.read_only.push((agent.binary, program.clone().into()));
-        prepared.agent_version = Some(agent.version);
+        prepared.agent_version = is_own.then_some(agent.version);
     }
     prepared.request.command.push(program.into());
     // Its default is to let another model answer most of its questions. Its last argument of this name counts.

@@ -1,6 +1,7 @@
 //! `cargo xtask check`: everything that can be said without running the product.
 
 use crate::{
+    actionlint,
     steps::{Steps, side_by_side},
     tools,
     workspace::Workspace,
@@ -17,7 +18,11 @@ pub struct Args {}
 pub fn run(_: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
     Steps::all(&workspace, "check", |steps| {
-        side_by_side(vec![Box::new(|| code(&workspace, steps)), Box::new(|| dependencies(&workspace, steps))]);
+        side_by_side(vec![
+            Box::new(|| code(&workspace, steps)),
+            Box::new(|| dependencies(&workspace, steps)),
+            Box::new(|| actionlint::check(&workspace, steps)),
+        ]);
         Ok(())
     })
 }

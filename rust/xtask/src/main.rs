@@ -3,6 +3,7 @@
 //! One file a subcommand, with its `Args` and its `run`. Nothing here is part of the product, and nothing here writes
 //! outside the checkout's target folder, the distribution's package database and temporary folders of its own.
 
+mod actionlint;
 mod agent;
 mod bench;
 mod check;
@@ -11,6 +12,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod mounts;
+mod nix;
 mod prerequisites;
 mod product;
 mod steps;
@@ -50,6 +52,8 @@ enum Command {
     Faults(faults::Args),
     /// Show rcc on other releases of Debian, in clean trees.
     Trees(trees::Args),
+    /// Show the flake by real Nix, offline: 2.8, 2.26 and 2.34.
+    Nix(nix::Args),
     /// Show setup, reboot, power cuts and uninstall in a virtual machine.
     Vm(vm::Args),
     /// Put the real agent into a folder, for tests.
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Trees(args) => trees::run(&args),
+        Command::Nix(args) => nix::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Agent(args) => agent::run(&args),
     };

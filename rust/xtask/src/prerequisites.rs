@@ -25,6 +25,8 @@ pub enum Purpose {
     Trees,
     /// A virtual machine; its disk is made from a tree.
     Vm,
+    /// The flake, by the machine's own Nix.
+    Nix,
     /// What programmers have, for showing that it works in a session.
     Toolchains,
 }
@@ -37,7 +39,7 @@ pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo,
 pub const FOR_VM: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Trees, Purpose::Vm];
 /// What the test command needs.
 pub const FOR_TESTS: &[Purpose] =
-    &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Trees, Purpose::Vm];
+    &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Trees, Purpose::Vm, Purpose::Nix];
 
 /// How one knows that something is there.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +71,8 @@ const fn file(purpose: Purpose, path: &'static str, apt: &'static str) -> Requir
     Requirement { purpose, proof: Proof::File(path), apt }
 }
 
+const FIREWALLD: &str = "firewalld";
+
 /// Everything, by purpose.
 const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Run, "podman", "podman"),
@@ -86,8 +90,10 @@ const REQUIREMENTS: &[Requirement] = &[
     file(Purpose::Build, "/usr/include/stdio.h", "libc6-dev"),
     program(Purpose::Run, "nft", "nftables"),
     program(Purpose::Demo, "ip", "iproute2"),
-    // Other firewalls, beside which rcc's must stand; neither does anything until it is told to.
+    // Other firewalls, beside which rcc's must stand; none does anything until it is told to ([`keep_still`]).
     program(Purpose::Test, "iptables-nft", "iptables"),
+    program(Purpose::Test, "firewalld", FIREWALLD),
+    program(Purpose::Test, "dbus-daemon", "dbus-daemon"),
     program(Purpose::Test, "ufw", "ufw"),
     program(Purpose::Test, "ps", "procps"),
     program(Purpose::Test, "rev", "bsdextrautils"),
@@ -107,6 +113,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
     program(Purpose::Vm, "qemu-img", "qemu-utils"),
     program(Purpose::Vm, "mkfs.ext4", "e2fsprogs"),
+    program(Purpose::Nix, "nix", "nix-bin"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),
     program(Purpose::Test, "make", "make"),
@@ -154,6 +161,9 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     eprintln!("installing {}", packages.join(" "));
+    if packages.contains(&FIREWALLD) {
+        keep_still()?;
+    }
     apt_install(&packages)?;
     let still: Vec<_> = self::missing(purposes).iter().map(|r| format!("{} ({})", r.proof.name(), r.apt)).collect();
     ensure!(still.is_empty(), "installed, but not found: {}", still.join(", "));
@@ -200,6 +210,18 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(packages);
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
+}
+
+/// Where systemd runs, installing firewalld would start it, and close this machine's ports: its unit is masked before.
+fn keep_still() -> Result<()> {
+    let unit = "/etc/systemd/system/firewalld.service";
+    if !Path::new("/run/systemd/system").is_dir() || Path::new(unit).is_symlink() {
+        return Ok(());
+    }
+    eprintln!("masking firewalld.service, which only tests need (systemctl unmask firewalld undoes it)");
+    let status = as_root("ln")?.args(["-s", "/dev/null", unit]).status().context("can't run ln")?;
+    ensure!(status.success(), "{unit} can't be masked");
+    Ok(())
 }
 
 fn apt(args: &[&str]) -> Result<()> {

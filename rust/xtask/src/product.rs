@@ -29,12 +29,20 @@ pub fn build(workspace: &Workspace, steps: &Steps) -> Result<()> {
 
 /// Builds the world, what runs in it, and this program, static too: for machines with another libc than this one's.
 pub fn build_rig(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    build_tools(workspace, steps, "build rig", &["rcc-world", "rcc-rig", "xtask"])
+}
+
+/// Builds this program alone.
+pub fn build_xtask(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    build_tools(workspace, steps, "build xtask", &["xtask"])
+}
+
+fn build_tools(workspace: &Workspace, steps: &Steps, step: &'static str, packages: &[&str]) -> Result<()> {
     let sh = workspace.shell()?;
     let triple = &workspace.triple;
     let mut cargo = Command::from(cmd!(sh, "cargo build --locked --bins --target {triple}"));
-    cargo.args(["--package", "rcc-world", "--package", "rcc-rig", "--package", "xtask"]);
-    cargo.env("RUSTFLAGS", STATIC);
-    steps.command("build rig", cargo)
+    cargo.args(packages.iter().map(|package| format!("--package={package}"))).env("RUSTFLAGS", STATIC);
+    steps.command(step, cargo)
 }
 
 /// Builds the tests that run whole sessions, static too, and gives each by the name of its package and its own.

@@ -2,14 +2,14 @@
 //!
 //! Three lanes run side by side on the two cores of a small machine: this workspace's own code in the debug profile;
 //! the dependencies' check with the tool it needs, then the product's static programs in the release profile and the
-//! fuzzing engine; and the real agent, which is a download. Then the tests run alone, with everything built beforehand,
-//! and after them each fuzzing target for some seconds.
+//! fuzzing engine; and the real agent, which is a download, with the disk of a virtual machine. Then the tests run alone,
+//! with everything built beforehand, and after them the machine, and each fuzzing target for some seconds.
 
 use crate::{
-    agent, check, fuzz, mounts, prerequisites,
+    actionlint, agent, check, fuzz, mounts, nix, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
-    tools,
+    tools, vm,
     workspace::Workspace,
 };
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -37,7 +37,8 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
     let nextest = tools::ensure(&tools::NEXTEST, workspace, steps)?;
     let checks = args.filters.is_empty();
-    let (mut built, mut released, mut fetched, mut engine) = (false, false, false, None);
+    let (mut built, mut released, mut rigged, mut fetched) = (false, false, false, false);
+    let (mut engine, mut image) = (None, None);
     side_by_side(vec![
         Box::new(|| {
             // The tests run even if a check failed, so that one run shows all that is wrong.
@@ -55,6 +56,10 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             product::build(workspace, steps)?;
             released = true;
             if checks {
+                // What fails stands in the table; the rest is shown all the same.
+                let _ = nix::step(workspace, steps);
+                product::build_rig(workspace, steps)?;
+                rigged = true;
                 engine = Some(fuzz::build(workspace, steps)?);
             }
             checked
@@ -62,6 +67,11 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         Box::new(|| {
             steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
             fetched = true;
+            if checks {
+                // What fails stands in the table.
+                let _ = actionlint::check(workspace, steps);
+                image = Some(vm::disk(workspace, steps, None)?);
+            }
             Ok(())
         }),
     ]);
@@ -69,13 +79,32 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
         steps.not_run("tests", "something they need could not be made");
         bail!("the tests were not run");
     }
+    // Alone: beside a machine that is emulated, sessions would wait for longer than their tests do.
     let tested = run_tests(args, workspace, steps, &nextest);
     if !checks {
         return tested;
     }
     let lacking = || anyhow!("it was not run: something it needs could not be made");
-    let fuzzed = engine.map_or_else(|| Err(lacking()), |engine| fuzz::short(workspace, steps, &engine));
-    tested.and(fuzzed)
+    let (mut fuzzed, mut shown, mut flake) = (Err(lacking()), Err(lacking()), Ok(()));
+    side_by_side(vec![
+        Box::new(|| {
+            if let Some(engine) = &engine {
+                fuzzed = fuzz::short(workspace, steps, engine);
+            }
+            Ok(())
+        }),
+        Box::new(|| {
+            flake = nix::step(workspace, steps);
+            Ok(())
+        }),
+        Box::new(|| {
+            if let Some(image) = image.filter(|_| rigged) {
+                shown = vm::short_form(workspace, steps, &image);
+            }
+            Ok(())
+        }),
+    ]);
+    tested.and(fuzzed).and(shown).and(flake)
 }
 
 fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) -> Result<()> {

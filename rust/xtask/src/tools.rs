@@ -10,8 +10,10 @@ use std::process::{Command, Stdio};
 /// A tool and the version that the workspace was tried with.
 #[derive(Debug)]
 pub struct Tool {
-    /// The crate, and the name of its program.
+    /// The crate.
     name: &'static str,
+    /// Its program.
+    program: &'static str,
     version: &'static str,
     features: &'static [&'static str],
     /// The step's name in the table.
@@ -20,22 +22,36 @@ pub struct Tool {
 
 /// Licences, bans and sources of dependencies. Its default feature alone brings the system's certificates, which
 /// nothing here uses.
-pub const DENY: Tool =
-    Tool { name: "cargo-deny", version: "0.20.2", features: &["--no-default-features"], step: "install cargo-deny" };
+pub const DENY: Tool = Tool {
+    name: "cargo-deny",
+    program: "cargo-deny",
+    version: "0.20.2",
+    features: &["--no-default-features"],
+    step: "install cargo-deny",
+};
 
 /// Runs the tests.
 pub const NEXTEST: Tool = Tool {
     name: "cargo-nextest",
+    program: "cargo-nextest",
     version: "0.9.143",
     features: &["--no-default-features", "--features=default-no-update"],
     step: "install cargo-nextest",
 };
 
+/// The form of Nix files, as RFC 166 has it.
+pub const NIXFMT: Tool =
+    Tool { name: "nixfmt_rs", program: "nixfmt", version: "0.5.3", features: &[], step: "install nixfmt" };
+
+/// What Nix files declare and don't use.
+pub const DEADNIX: Tool =
+    Tool { name: "deadnix", program: "deadnix", version: "1.3.1", features: &[], step: "install deadnix" };
+
 /// The tool's program; built first if it isn't there. A build is a step of its own.
 pub fn ensure(tool: &Tool, workspace: &Workspace, steps: &Steps) -> Result<PathBuf> {
     let root = workspace.target.join("tools");
-    let built = root.join("bin").join(tool.name);
-    for program in [Path::new(tool.name), &built] {
+    let built = root.join("bin").join(tool.program);
+    for program in [Path::new(tool.program), &built] {
         if is_version(program, tool) {
             return Ok(program.to_owned());
         }

@@ -5,7 +5,7 @@
 //! program, and a requirement that the table lacks is found. All mounts are in private namespaces, and all that is
 //! written is below the target folder.
 
-mod enter;
+pub mod enter;
 pub mod tree;
 
 use crate::agent;
@@ -170,7 +170,7 @@ impl Run<'_> {
             .command("install toolchains", enter(&xtask, &["prerequisites", "run", "demo", "build", "toolchains"])?)
             .and_then(|()| steps.command("toolchains", in_world("rcc-toolchains")?));
         let tests = steps
-            .command("install for tests", enter(&xtask, &["prerequisites", "run", "demo", "test"])?)
+            .command("install for tests", enter(&xtask, &["prerequisites", "run", "demo", "test", "nix"])?)
             .and_then(|()| steps.run("tests", || self.tests(copy, shown, steps)));
         // What failed was shown when it did.
         for (log, passed) in [("versions", true), ("demo", demo.is_ok()), ("toolchains", toolchains.is_ok())] {

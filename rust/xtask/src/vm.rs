@@ -14,6 +14,7 @@ use crate::{agent, prerequisites};
 use anyhow::{Result, ensure};
 use image::Image;
 use machine::{Disks, Machine, PATIENCE, Who};
+use script::Form;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     }
     let mut machine = place.start(None)?;
     if args.run.is_empty() {
-        let result = script::run(&mut machine, steps);
+        let result = script::run(&mut machine, Form::Whole, steps);
         println!("{}", steps.read(script::LOG)?);
         return result;
     }
@@ -83,6 +84,12 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
 /// The disk that machines begin with, made unless it is there.
 pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Result<Image> {
     steps.run("machine's disk", || Image::ensure(workspace, mirror, &steps.place("debootstrap")))
+}
+
+/// The script's short form, with what was built before.
+pub fn short_form(workspace: &Workspace, steps: &Steps, image: &Image) -> Result<()> {
+    let mut machine = Place::new(workspace, steps, image, &workspace.release())?.start(None)?;
+    script::run(&mut machine, Form::Short, steps)
 }
 
 /// What a machine runs on.

@@ -28,7 +28,8 @@ pub const POLICY: &str = "/etc/rcc/policy.toml";
 /// The gateway's log.
 pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
 
-const INSTALLED: &str = "/usr/local/libexec/rcc/test";
+/// Where the rig installs the programs.
+pub const INSTALLED: &str = "/usr/local/libexec/rcc/test";
 const PROGRAMS: [&str; 5] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall", "rcc-setup"];
 
 /// rcc, set up in a world.
@@ -157,12 +158,12 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs the real Claude Code with a script for the model: each of `commands` is called by the agent's own Bash tool,
-    /// one turn each. Gives rcc's output and each command's result.
+    /// one turn each, in ten minutes at most. Gives rcc's output and each command's result.
     pub fn agent(&self, commands: &[&str]) -> Result<(Output, Vec<String>)> {
         let mut turns: Vec<Value> = commands
             .iter()
             .map(
-                |c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 120_000 } }] }),
+                |c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 600_000 } }] }),
             )
             .collect();
         turns.push(serde_json::json!({ "text": "done" }));

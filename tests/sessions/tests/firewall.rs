@@ -2,8 +2,8 @@
 //! what the person sees when the firewall goes away during a session.
 
 use anyhow::{Result, ensure};
-use rcc_rig::{Rig, shown};
-use rcc_sessions::{Live, SETUP, refused};
+use rcc_rig::{POLICY, Rig, shown};
+use rcc_sessions::{Live, SETUP, refused, root};
 use rcc_world::inside_with;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -84,6 +84,28 @@ fn the_person_is_told_that_connections_are_held() {
         ensure!(live.line()? == "200", "the held request goes on");
         let (status, _) = live.end()?;
         ensure!(status.success(), "{status}");
+        Ok(())
+    });
+}
+
+/// What NixOS's module writes (`checks/nixos-module.nix` holds the file to it), and the same policy by hand.
+#[test]
+fn a_modules_policy_makes_the_same_table_as_the_same_policy_by_hand() {
+    const MODULES: &str = include_str!("../../nix/module.toml");
+    const BY_HAND: &str = include_str!("../../nix/policy.toml");
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let table = || root("nft --stateless list table inet rcc");
+        rig.policy(BY_HAND)?;
+        let by_hand = table()?;
+        ensure!(by_hand.contains("10.20.0.0") && by_hand.contains("9.9.9.9"), "{by_hand}");
+        std::fs::write(POLICY, MODULES)?;
+        let status = rig.firewall("status").output()?;
+        ensure!(status.status.code() == Some(0), "the table in force is not the module's: {}", shown(&status));
+        // Whole, too, not only where they differ.
+        ensure!(rig.firewall("remove").status()?.success(), "remove");
+        rig.policy(MODULES)?;
+        ensure!(table()? == by_hand, "{}", table()?);
         Ok(())
     });
 }

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use rcc_rig::{Rig, make_folder, shown};
-use rcc_sessions::{Live, Part, SETUP, Traces, inside};
+use rcc_sessions::{Live, Part, REFUSED, SETUP, Traces, inside};
 use rcc_world::inside_with;
-use std::io::{Read, Write};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// How long a part may take to follow another into its end, on a loaded machine.
@@ -161,4 +162,41 @@ fn killed(rig: &mut Rig<'_>, part: Part) -> Result<()> {
         rig.start_gateway()?;
     }
     Ok(())
+}
+
+/// systemd holds the sockets while the service is restarted: whom the old gateway leaves without an answer, the new one
+/// serves. Who meets no gateway a second time is told so.
+#[test]
+fn a_gateway_that_restarts_while_a_session_is_opened_is_asked_again() {
+    inside_with(SETUP, |world| {
+        let mut rig = Rig::start(world, &[], "")?;
+        rig.kill_gateway()?;
+        // Goes without a word after so many calls, and is then what the service starts anew.
+        let holder = "import os, socket, sys
+listeners = []
+for name in ('gateway.sock', 'log.sock'):
+    path = '/run/rcc/' + name
+    if os.path.exists(path): os.remove(path)
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(path); os.chmod(path, 0o666); s.listen(9)
+    listeners.append(s)
+print('ready', flush=True)
+for _ in range(int(sys.argv[1])): listeners[0].accept()[0].close()
+for fd, s in zip((10, 11), listeners): os.dup2(s.fileno(), fd)
+for fd, at in ((10, 3), (11, 4)): os.dup2(fd, at); os.close(fd)
+os.execve(sys.argv[2], ['rcc-gateway', 'serve'], {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '2'})";
+        let id = nix::unistd::User::from_name(rcc_proto::GATEWAY_USER)?.context("the gateway's user")?.uid.as_raw();
+        for (silent, code) in [("0", 0), ("1", 0), ("2", REFUSED)] {
+            let mut command = Command::new("/usr/bin/python3");
+            command.args(["-c", holder, silent, &format!("{}/rcc-gateway", rcc_rig::INSTALLED)]).env_clear();
+            let mut gateway = command.uid(id).gid(id).current_dir("/").stdout(Stdio::piped()).spawn()?;
+            let mut line = String::new();
+            BufReader::new(gateway.stdout.as_mut().context("a pipe")?).read_line(&mut line)?;
+            let output = rig.inside("exit 0")?;
+            gateway.kill()?;
+            gateway.wait()?;
+            let said = String::from_utf8_lossy(&output.stderr).contains("RCC-406");
+            ensure!(output.status.code() == Some(code) && said == (code != 0), "{silent}: {}", shown(&output));
+        }
+        Ok(())
+    });
 }

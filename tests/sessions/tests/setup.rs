@@ -178,7 +178,10 @@ fn what_is_not_setups_is_left_alone() {
         refuses("echo mine > /usr/local/bin/rcc", "RCC-912", "grep -q mine /usr/local/bin/rcc; rm /usr/local/bin/rcc")?;
         refuses("chmod 777 /usr/local/libexec", "RCC-912", "chmod 755 /usr/local/libexec")?;
         refuses("mkdir -p /etc/rcc; echo 'nonsense = 1' > /etc/rcc/policy.toml", "RCC-102", "rm /etc/rcc/policy.toml")?;
+        // Either says what the system is; the remedy names the option.
         refuses("touch /etc/NIXOS", "RCC-914", "rm /etc/NIXOS")?;
+        let nixos = "cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release; sed -i s/^ID=.*/ID=nixos/ /etc/os-release";
+        refuses(nixos, "services.rcc.enable = true", "sed -i s/^ID=.*/ID=debian/ /etc/os-release")?;
         // A link in the place of a folder of the log's: nothing behind it changes hands.
         refuses(
             "mkdir /opt/mine; touch /opt/mine/x; rm -rf /var/log/rcc; ln -s /opt/mine /var/log/rcc",
@@ -203,6 +206,34 @@ fn what_is_not_setups_is_left_alone() {
         let mut command = Command::new("/opt/other/rcc");
         command.arg("uninstall");
         refused(command, "RCC-918")?;
+        Ok(())
+    });
+}
+
+/// Users that were there before: setup takes them as they are, and uninstall leaves them.
+#[test]
+fn a_user_that_setup_did_not_make_stays() {
+    inside_with(SETUP, |world| {
+        let _rig = fresh(world)?;
+        let built = built()?;
+        let kept = |before: &str, wanted: &str| -> Result<()> {
+            root(before)?;
+            succeeds(&sudo(&built, &["setup"])?)?;
+            let said = succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
+            let left = root("grep -hs ^rcc: /etc/passwd /etc/group | cut -d: -f1,3-5 || true")?;
+            ensure!(left == wanted, "{before}: {left}");
+            ensure!(said.contains("which rcc setup did not make") != wanted.is_empty(), "{before}: {said}");
+            Ok(())
+        };
+        kept(
+            "groupadd --system --gid 970 rcc; useradd --system --uid 971 -g rcc -c 'of ours' -s /usr/sbin/nologin rcc",
+            "rcc:971:970:of ours\nrcc:970:\n",
+        )?;
+        // What a setup leaves that is killed between the two; and one that makes both.
+        kept("userdel rcc; groupadd -f --system rcc", "")?;
+        kept("true", "")?;
+        // A group that others are in.
+        kept(&format!("groupadd --system --gid 970 rcc; usermod -aG rcc {USER}"), &format!("rcc:970:{USER}\n"))?;
         Ok(())
     });
 }

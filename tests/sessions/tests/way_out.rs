@@ -169,6 +169,22 @@ fn credentials(text: &str) -> Result<()> {
     Ok(std::os::unix::fs::chown("/etc/rcc/proxy", Some(0), Some(group.gid.as_raw()))?)
 }
 
+/// The agent's own key endpoint takes the same way out, with TLS to the model's server within the proxy's tunnel.
+fn the_model_answers_by_the_proxy(rig: &Rig<'_>) -> Result<()> {
+    let asked = || -> Result<usize> {
+        let hits = rig.world.hits()?;
+        let model = |h: &rcc_world::witness::Hit| h.path.as_deref() == Some("api.anthropic.com:443");
+        Ok(hits.iter().filter(|h| h.method.as_deref() == Some("CONNECT") && model(h)).count())
+    };
+    let before = asked()?;
+    let (output, results) = rig.agent(&["echo $((6 * 7))"])?;
+    ensure!(output.status.success() && results == ["42"], "{results:?} {}", shown(&output));
+    let last = rig.world.exchanges()?.pop().context("the model was not asked")?;
+    ensure!(last.x_api_key == rcc_world::model::Credential::ApiKey, "{last:?}");
+    ensure!(asked()? > before, "past the proxy: {:?}", rig.world.hits()?);
+    Ok(())
+}
+
 #[test]
 fn a_corporate_proxy_is_the_only_way_out() {
     inside_with(SETUP, |world| {
@@ -214,6 +230,7 @@ fn a_corporate_proxy_is_the_only_way_out() {
             }
             ensure!(!gateway_reaches("192.168.77.20", 80)?, "a neighbour on the LAN");
             ensure!(!gateway_reaches("11.1.0.10", 443)?, "past the proxy");
+            the_model_answers_by_the_proxy(&rig).with_context(|| url.to_owned())?;
         }
         let through: Vec<_> = world.hits()?.into_iter().filter(|h| h.method.as_deref() == Some("CONNECT")).collect();
         ensure!(!through.is_empty(), "the proxy was asked");
@@ -303,5 +320,34 @@ fn a_vpns_made_up_addresses_count_as_public_by_the_policys_word() {
         root("ip route add 198.18.0.0/15 dev eth0")?;
         with()?;
         works(&rig, url)
+    });
+}
+
+/// Addresses as endpoints, of both families: what is in a range is reached, what is beside it is not, on no other port,
+/// and neither is a neighbour on the link, though a range holds it.
+#[test]
+fn ranges_of_addresses_are_reached_by_ipv4_and_ipv6() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["11.1.0.0/24:80", "[2600:1::/64]:80", "[2600:77::20]:80"], "")?;
+        for url in ["http://11.1.0.10/", "http://[2600:1::10]/", "http://[2600:1::6]/bytes/3000000"] {
+            works(&rig, url)?;
+        }
+        for url in [
+            "http://11.1.1.10/",
+            "http://[2600:2::1]/",
+            "http://[2600:1::10]:8080/",
+            "http://[2600:77::20]/",
+            "http://[::1]:47080/",
+            "http://[fe80::1]/",
+        ] {
+            fails(&rig, url)?;
+        }
+        // By root's word a neighbour is.
+        rig.policy(&rig.usual_policy(&[], "").replacen("allow", "private = [\"[2600:77::20]:80\"]\nallow", 1))?;
+        works(&rig, "http://[2600:77::20]/")?;
+        fails(&rig, "http://[2600:77::1]/")?;
+        let told = rig.log()?.into_iter().any(|l| l["event"] == "connect" && l["name"] == "2600:1::10");
+        ensure!(told, "what was dialled is on record: {:?}", rig.log()?);
+        Ok(())
     });
 }

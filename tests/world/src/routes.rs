@@ -60,12 +60,13 @@ impl Site {
         while let Some(request) = connection.request()? {
             let is_model = request.host().as_deref() == Some(map::MODEL_NAME) || connection.ends.server == "model";
             match (&self.model, connection.ends.server.as_str()) {
+                // Before the model: for a tunnel to that, the Host names it.
+                (_, "proxy") if request.method == "CONNECT" => return proxy(connection, &request),
                 (Some(model), _) if is_model => model.serve(&mut connection, &request)?,
                 (_, "metadata") => {
                     let body = json!({ "role": "instance", "Token": self.metadata_token }).to_string();
                     connection.answer(200, JSON, body.as_bytes())?;
                 }
-                (_, "proxy") if request.method == "CONNECT" => return proxy(connection, &request),
                 _ => {
                     if self.page(&mut connection, &request)? == After::Close {
                         break;

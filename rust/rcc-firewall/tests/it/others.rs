@@ -3,21 +3,85 @@
 
 use crate::{FULL, GATEWAY, by, network, nft, policy, table};
 use rcc_firewall::{Nft, apply, remove, status};
-use rcc_rules::{Found, Table};
+use rcc_rules::Found;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, UdpSocket};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// Root's shell, with copies of what these programs keep in /etc and elsewhere.
+/// A mount namespace with copies of what these programs keep in /etc and elsewhere.
+const PRIVATE: &str = "mount --make-rprivate /
+    for folder in /etc/ufw /etc/default /etc/firewalld /var/log /run; do
+        copy=$(mktemp -d); mount -t tmpfs none $copy; cp -a $folder/. $copy 2>/dev/null || :; mount --bind $copy $folder
+    done
+    export PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Root's shell, in a namespace of its own.
 fn shell(script: &str) {
-    let private = "mount --make-rprivate /
-        for folder in /etc/ufw /etc/default /run; do
-            copy=$(mktemp -d); mount -t tmpfs none $copy; cp -a $folder/. $copy 2>/dev/null || :; mount --bind $copy $folder
-        done
-        export PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-    let output = Command::new("unshare").args(["--mount", "bash", "-euc", &format!("{private}\n{script}")]).output();
+    let output = Command::new("unshare").args(["--mount", "bash", "-euc", &format!("{PRIVATE}\n{script}")]).output();
     let output = output.expect("unshare runs");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&said));
+}
+
+/// Starts firewalld on a message bus of its own, then does what it is told, a line at a time. At the end of its input
+/// firewalld ends in good order, and so removes its table.
+const FIREWALLD: &str = r#"exec 3>&1 1>&2
+    bus=/run/bus.socket
+    export DBUS_SYSTEM_BUS_ADDRESS=unix:path=$bus
+    echo "<busconfig><type>system</type><listen>unix:path=$bus</listen><auth>EXTERNAL</auth><policy context='default'>
+        <allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/></policy></busconfig>" > /run/bus.conf
+    dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile 3>&- & busd=$!
+    trap 'kill $busd' EXIT
+    until test -S $bus; do kill -0 $busd; sleep 0.05; done
+    firewalld --nofork --nopid 3>&- & firewalld=$!
+    trap 'kill $firewalld; wait $firewalld; kill $busd; wait' EXIT
+    until firewall-cmd --quiet --state 2>/run/said; do kill -0 $firewalld; sleep 0.2; done
+    echo ready >&3
+    while read -r order; do
+        if eval "$order"; then echo done; else echo "failed: $order"; fi >&3
+    done"#;
+
+/// The real firewalld.
+struct Firewalld {
+    shell: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Firewalld {
+    fn start() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-euc", &format!("{PRIVATE}\n{FIREWALLD}")]);
+        let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare runs");
+        let (orders, answers) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));
+        let mut firewalld = Self { shell, orders, answers };
+        assert_eq!(firewalld.answer(), "ready");
+        firewalld
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn run(&mut self, script: &str) {
+        for order in script.lines() {
+            writeln!(self.orders.as_mut().unwrap(), "{}", order.trim()).unwrap();
+            assert_eq!(self.answer(), "done");
+        }
+    }
+
+    fn end(&mut self) {
+        self.orders = None;
+        self.shell.wait().unwrap();
+    }
+}
+
+impl Drop for Firewalld {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// Whether the gateway's datagram to a private address goes. (A refused one is EPERM at once.)
@@ -43,29 +107,40 @@ fn tables_of_others() -> String {
     others.join("\n")
 }
 
+/// rcc's table as it is, down to the kernel's number for each object.
+fn ours() -> String {
+    let output =
+        Command::new("nft").args(["--stateless", "--handle", "list", "table", "inet", "rcc"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What every other firewall is put to: before rcc's table and after it, opened as wide as it goes.
-fn stands_beside(kernel: &Nft, wanted: &Table, starts: &str, opens: &str) {
+fn stands_beside(starts: &str, opens: &str, shell: &mut dyn FnMut(&str)) {
+    let (kernel, wanted) = (Nft::find().unwrap(), table(&policy(FULL)));
     shell(starts);
     // Some refuse by themselves; what counts is that it is open, then refused by rcc.
     shell(opens);
     assert!(is_open(), "the control");
     let before = tables_of_others();
     assert!(before.contains("table"), "it has tables");
-    apply(kernel, wanted).unwrap();
+    apply(&kernel, &wanted).unwrap();
     assert_eq!(tables_of_others(), before, "left as they are");
     assert!(!is_open());
+    let mine = ours();
+    assert!(mine.contains("# handle"), "{mine}");
     shell(opens);
     assert!(!is_open(), "reopened by {opens}");
-    assert_eq!(status(kernel, wanted).unwrap(), Found::InForce);
+    assert_eq!(status(&kernel, &wanted).unwrap(), Found::InForce);
+    assert_eq!(ours(), mine, "left as it is");
     let before = tables_of_others();
-    remove(kernel).unwrap();
+    remove(&kernel).unwrap();
     assert_eq!(tables_of_others(), before, "left as they are");
     assert!(is_open(), "the control");
 }
 
 #[test]
 fn docker() {
-    let kernel = network();
+    network();
     // The chains of Docker 20 to 28 by iptables-nft, and rules as wide as can be.
     let starts = "for t in iptables-nft ip6tables-nft; do
             $t -t nat -N DOCKER; $t -N DOCKER; $t -N DOCKER-USER; $t -N DOCKER-ISOLATION-STAGE-1
@@ -77,26 +152,51 @@ fn docker() {
         iptables-nft -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE";
     let opens = "iptables-nft -I OUTPUT -j ACCEPT; iptables-nft -t mangle -I OUTPUT -j ACCEPT
         iptables-nft -t raw -I OUTPUT -j ACCEPT; iptables-nft -t nat -I OUTPUT -d 11.9.9.9 -j DNAT --to 10.1.2.3";
-    stands_beside(&kernel, &table(&policy(FULL)), starts, opens);
+    stands_beside(starts, opens, &mut shell);
 }
 
 #[test]
 fn ufw() {
-    let kernel = network();
+    network();
     let starts = "ufw --force enable; ufw status | grep -q 'Status: active'";
     let opens = "ufw --force enable; ufw default allow outgoing; ufw allow out to any; ufw reload";
-    stands_beside(&kernel, &table(&policy(FULL)), starts, opens);
+    stands_beside(starts, opens, &mut shell);
+}
+
+#[test]
+fn firewalld() {
+    let kernel = network();
+    let mut firewalld = Firewalld::start();
+    // All of eth0 is trusted, and what the host sends is accepted twice: by a policy, and by a rule of iptables'.
+    let starts = "firewall-cmd --quiet --permanent --new-policy way-out
+        firewall-cmd --quiet --permanent --policy way-out --add-ingress-zone HOST
+        firewall-cmd --quiet --permanent --policy way-out --add-egress-zone ANY
+        firewall-cmd --quiet --permanent --policy way-out --set-target ACCEPT
+        firewall-cmd --quiet --permanent --zone trusted --add-interface eth0
+        firewall-cmd --quiet --permanent --direct --add-rule ipv4 filter OUTPUT 0 -j ACCEPT
+        firewall-cmd --quiet --set-default-zone trusted";
+    let opens = "firewall-cmd --quiet --reload
+        firewall-cmd --quiet --complete-reload
+        nft list table inet firewalld | grep -q filter_OUT_policy_way-out_allow
+        test $(firewall-cmd --get-zone-of-interface eth0) = trusted";
+    stands_beside(starts, opens, &mut |script| firewalld.run(script));
+    let wanted = table(&policy(FULL));
+    apply(&kernel, &wanted).unwrap();
+    firewalld.end();
+    assert!(!tables_of_others().contains("firewalld"), "it takes its own away");
+    assert_eq!(status(&kernel, &wanted).unwrap(), Found::InForce);
+    assert!(!is_open());
 }
 
 #[test]
 fn tables_of_any_priority() {
-    let kernel = network();
+    network();
     let starts = "nft 'table inet filter { chain output { type filter hook output priority filter; policy drop; }; }'";
     let opens = "for p in -400 -300 -150 -100 0 100 199 200 201 300 2147483000; do
             nft \"table inet wide$(( p + 1000 )) { chain o { type filter hook output priority $p; policy accept; accept; }; }\"
         done
         nft 'table inet filter { chain output { type filter hook output priority filter; policy accept; }; }'";
-    stands_beside(&kernel, &table(&policy(FULL)), starts, opens);
+    stands_beside(starts, opens, &mut shell);
 }
 
 /// NixOS's nftables and others' scripts begin with it. Until the table is back, it is said not to be there.

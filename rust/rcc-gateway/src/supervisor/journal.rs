@@ -6,12 +6,15 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv, send};
 use serde_json::{Map, Value};
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the log is.
@@ -19,7 +22,7 @@ pub const LOG: &str = "/var/log/rcc/gateway.jsonl";
 /// When the file has this many bytes, the next line begins a new one.
 const FULL: u64 = 256 << 20;
 /// How many full ones are kept, as `gateway.jsonl.1` (the youngest) and so on: with the current one at most 2.25 GiB. What
-/// one session may write in a day fills two; so an agent can't push out what it did the day before.
+/// all sessions of one user may write in a day fills five at most; so nobody can push out what others did the day before.
 const KEPT: u32 = 8;
 /// The longest line that a worker may send, in bytes.
 pub const MAX_LINE: usize = 4096;
@@ -199,15 +202,34 @@ fn rfc3339(since_epoch: Duration) -> String {
 
 /// What a session may write at once, and then in each second, in bytes: 512 MiB a day.
 const BUDGET: (u32, u32) = (128 << 20, 6 << 10);
+/// What all sessions of one user may write: 1 GiB a day.
+const PERSONS_BUDGET: (u32, u32) = (256 << 20, 12 << 10);
 /// What the envelope adds to a line, in bytes.
 const ENVELOPE: u32 = 90;
 /// How often a session's being over its budget is said.
 const HELD_SAID: Duration = Duration::from_secs(600);
 
+/// What each user may still write, by all sessions together. A user's outlives the sessions, until it is full again: else
+/// each new session would bring a new one.
+#[derive(Default)]
+pub struct Budgets(HashMap<u32, Rc<Cell<Bucket>>>);
+
+impl Budgets {
+    /// One more session's lines.
+    pub fn lines_of(&mut self, uid: u32, now: Duration) -> Lines {
+        self.0.retain(|_, budget| Rc::strong_count(budget) > 1 || !budget.get().is_full(now));
+        let (burst, a_second) = PERSONS_BUDGET;
+        let new = || Rc::new(Cell::new(Bucket::new(burst, a_second)));
+        Lines::within(BUDGET, self.0.entry(uid).or_insert_with(new).clone())
+    }
+}
+
 /// The lines of one worker, bounded in size and, over time, in bytes: what is over the budget is not read, so that the
 /// worker, which waits for its lines to be written, holds its connections.
 pub struct Lines {
     budget: Bucket,
+    /// Of the user's, for all sessions.
+    persons: Rc<Cell<Bucket>>,
     /// Lines that were read, and those that the worker was told of.
     taken: u64,
     told: u64,
@@ -217,20 +239,34 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// None so far.
-    pub fn new() -> Self {
-        Self::within(BUDGET)
-    }
-
-    fn within((burst, a_second): (u32, u32)) -> Self {
+    fn within((burst, a_second): (u32, u32), persons: Rc<Cell<Bucket>>) -> Self {
         let budget = Bucket::new(burst, a_second);
-        Self { budget, taken: 0, told: 0, bad: 0, reported: Duration::ZERO, held: None }
+        Self { budget, persons, taken: 0, told: 0, bad: 0, reported: Duration::ZERO, held: None }
     }
 
     /// What to wait for: nothing while the budget is used up.
     pub fn interest(&mut self, now: Duration) -> Option<PollFlags> {
         let out = if self.told < self.taken { PollFlags::POLLOUT } else { PollFlags::empty() };
-        self.budget.may(now).then_some(PollFlags::POLLIN | out)
+        self.over(now).is_none().then_some(PollFlags::POLLIN | out)
+    }
+
+    /// Whose budget is used up.
+    fn over(&mut self, now: Duration) -> Option<&'static str> {
+        let mut persons = self.persons.get();
+        let person_may = persons.may(now);
+        self.persons.set(persons);
+        match (self.budget.may(now), person_may) {
+            (false, _) => Some("the session has used up its log"),
+            (_, false) => Some("the user's sessions have used up their log"),
+            (true, true) => None,
+        }
+    }
+
+    fn charge(&mut self, cost: u32) {
+        self.budget.charge(cost);
+        let mut persons = self.persons.get();
+        persons.charge(cost);
+        self.persons.set(persons);
     }
 
     /// Whether there are lines that were not written and not yet counted in the log.
@@ -245,10 +281,10 @@ impl Lines {
             if !to.is_ready() {
                 return true;
             }
-            if !self.budget.may(now) {
+            if let Some(reason) = self.over(now) {
                 if self.held.is_none_or(|said| now.saturating_sub(said) >= HELD_SAID) {
                     self.held = Some(now);
-                    to.own("held", Some((session, uid)), &[("reason", "the session has used up its log".into())]);
+                    to.own("held", Some((session, uid)), &[("reason", reason.into())]);
                 }
                 return true;
             }
@@ -259,7 +295,7 @@ impl Lines {
                 Err(_) => return false,
             };
             self.taken += 1;
-            self.budget.charge(u32::try_from(n).unwrap_or(u32::MAX).saturating_add(ENVELOPE));
+            self.charge(u32::try_from(n).unwrap_or(u32::MAX).saturating_add(ENVELOPE));
             match accept(&buffer[..n]) {
                 Some((event, fields)) => to.line(&event, Some((session, uid)), &fields),
                 None => self.bad += 1,
@@ -416,7 +452,7 @@ mod tests {
         let (mine, workers) = super::super::socket::log_pair().unwrap();
         let line = format!("{{\"event\":\"connect\",\"name\":\"{}\"}}", "x".repeat(300));
         let cost = u32::try_from(line.len()).unwrap() + ENVELOPE;
-        let mut lines = Lines::within((10 * cost, cost));
+        let mut lines = Lines::within((10 * cost, cost), Rc::new(Cell::new(Bucket::new(u32::MAX, 0))));
         for _ in 0..30 {
             send(workers.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT).unwrap();
         }
@@ -434,6 +470,33 @@ mod tests {
         let all = lines_of(&folder);
         assert_eq!(all.iter().filter(|l| l["event"] == "connect").count(), 13);
         assert_eq!(all.iter().filter(|l| l["event"] == "held").count(), 1);
+    }
+
+    #[test]
+    fn all_sessions_of_a_user_have_one_budget_and_no_other_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::at(&folder.path().join("log")).unwrap();
+        let line = format!("{{\"event\":\"connect\",\"name\":\"{}\"}}", "x".repeat(300));
+        let mut budgets = Budgets::default();
+        let mut budget = Bucket::new(u32::try_from(line.len()).unwrap() * 5, 1);
+        budget.charge(1);
+        budgets.0.insert(1, Rc::new(Cell::new(budget)));
+        let mut written = |uid: u32| {
+            // A new session each time.
+            let (mine, workers) = super::super::socket::log_pair().unwrap();
+            let mut lines = budgets.lines_of(uid, Duration::ZERO);
+            for _ in 0..3 {
+                send(workers.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT).unwrap();
+            }
+            assert!(lines.read(&mine, &mut journal, "0", uid, Duration::ZERO));
+            (lines.taken, lines.interest(Duration::ZERO).is_some())
+        };
+        assert_eq!(written(1), (3, true));
+        assert_eq!(written(1), (1, false));
+        assert_eq!(written(1), (0, false));
+        assert_eq!(written(2), (3, true));
+        let held = lines_of(&folder).into_iter().filter(|l| l["event"] == "held").collect::<Vec<_>>();
+        assert_eq!((held.len(), &held[0]["uid"]), (2, &Value::from(1)), "{held:?}");
     }
 
     #[test]

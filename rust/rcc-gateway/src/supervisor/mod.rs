@@ -11,7 +11,7 @@ mod socket;
 
 use crate::policy;
 use crate::rate::Bucket;
-use journal::{Journal, Lines};
+use journal::{Budgets, Journal, Lines};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
@@ -83,6 +83,7 @@ pub fn serve() -> Result<Infallible, Problem> {
         workers: Vec::new(),
         readers: Vec::new(),
         openings: HashMap::new(),
+        budgets: Budgets::default(),
         start: Instant::now(),
     };
     // systemd holds the sockets, and starts what is installed then when somebody calls. Made here, they would be gone.
@@ -109,6 +110,7 @@ struct Supervisor {
     workers: Vec<Worker>,
     readers: Vec<Reader>,
     openings: HashMap<u32, Bucket>,
+    budgets: Budgets,
     start: Instant,
 }
 
@@ -248,7 +250,8 @@ impl Supervisor {
             ));
         }
         self.resolv_conf.look();
-        let worker = start(launcher, uid, &self.resolv_conf).map_err(|e| failed(&e))?;
+        let lines = self.budgets.lines_of(uid, now);
+        let worker = start(launcher, uid, &self.resolv_conf, lines).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }
@@ -303,7 +306,7 @@ fn failed(e: &dyn std::error::Error) -> Problem {
 
 /// Starts a worker: its connection is its stdin, its log its stdout, the machine's resolv.conf its stderr; nothing else is
 /// open in it.
-fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf) -> std::io::Result<Worker> {
+fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf, lines: Lines) -> std::io::Result<Worker> {
     let (log, workers_end) = socket::log_pair()?;
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
@@ -317,7 +320,7 @@ fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf) -> std::io::Res
         .stderr(Stdio::from(resolv_conf.readable()?))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
-    Ok(Worker { pid, uid, session, log, lines: Lines::new() })
+    Ok(Worker { pid, uid, session, log, lines })
 }
 
 /// Not root, no capabilities, and no way to get any.

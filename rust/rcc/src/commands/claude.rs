@@ -26,6 +26,9 @@ pub struct ClaudeArgs {
     /// agents, settings, mcp; or nothing, as `--bring=`.
     #[arg(long, value_name = "ITEM,…", value_delimiter = ',', num_args = 0..=1, require_equals = true)]
     bring: Option<Vec<String>>,
+    /// A folder of agents beside yours, such as the Nix package has: what is pinned is taken from there if it is there.
+    #[arg(long, value_name = "DIR")]
+    agents: Option<PathBuf>,
     /// Arguments of Claude Code, such as -p "add a test".
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<OsString>,
@@ -33,6 +36,7 @@ pub struct ClaudeArgs {
 
 pub fn run(args: ClaudeArgs) -> Done {
     let bring = args.bring.map(|names| prepare::items(&names)).transpose()?;
-    let what = What::Claude { ask: args.ask, key_file: args.key_file, bring, arguments: args.arguments };
-    prepare::start(&args.place, what)
+    let ClaudeArgs { place, ask, key_file, agents, arguments, .. } = args;
+    let what = What::Claude { ask, key_file, bring, agents, arguments };
+    prepare::start(&place, what)
 }

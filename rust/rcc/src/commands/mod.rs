@@ -10,6 +10,7 @@ pub mod log;
 pub mod login;
 pub mod logout;
 pub mod plan;
+pub mod policy;
 pub mod run;
 pub mod setup;
 pub mod shell;

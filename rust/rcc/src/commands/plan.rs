@@ -24,7 +24,7 @@ pub struct PlanArgs {
 
 pub fn run(args: PlanArgs) -> Done {
     let what = if args.command.is_empty() {
-        What::Claude { ask: false, key_file: None, bring: None, arguments: Vec::new() }
+        What::Claude { ask: false, key_file: None, bring: None, agents: None, arguments: Vec::new() }
     } else {
         What::Run(args.command)
     };

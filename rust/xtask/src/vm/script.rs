@@ -1,4 +1,5 @@
-//! The script: a fresh machine, setup, sessions, a restart, a flushed ruleset, a reboot, and uninstall.
+//! The script: a fresh machine, setup, sessions, a restart, a flushed ruleset, a reboot, and uninstall. Its short form leaves
+//! out what takes minutes of waiting.
 //!
 //! Each step says what it saw. What is done is done as the ordinary user, with sudo where README says so; root looks on,
 //! and is the administrator who edits the policy.
@@ -40,26 +41,43 @@ const ATTEMPTS: &[(&str, bool)] = &[
     ("test -e /var/log/journal", false),
 ];
 
-/// All of it, in order. Of what is looked at between setup, reboot and uninstall, each is, whatever came of the one before.
-pub fn run(machine: &mut Machine, steps: &Steps) -> Result<()> {
+/// How much of the script is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All of it.
+    Whole,
+    /// Setup, the agent, a reboot, the agent, uninstall.
+    Short,
+}
+
+/// In order. Of what is looked at between setup, reboot and uninstall, each is, whatever came of the one before.
+pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     steps.run("boot", || machine.await_boot())?;
     let before = steps.run("state before", || machine.succeeds(Who::Root, state::SCRIPT))?;
     steps.run("the person", || person(machine))?;
     steps.run("setup", || setup(machine, steps))?;
     let mut all = vec![
         steps.run("setup again", || setup_again(machine)),
+        steps.run("status", || status(machine)),
+        steps.run("units are out of the person's reach", || units(machine)),
         steps.run("exposure of the service", || exposure(machine, steps)),
-        steps.run("session", || session(machine)),
-        steps.run("confined workers", || confined(machine)),
         steps.run("the real agent", || agent(machine)),
-        steps.run("restart of the service", || restart(machine, steps)),
-        steps.run("flushed ruleset", || flushed(machine, steps)),
+        steps.run("confined workers", || confined(machine)),
     ];
+    if form == Form::Whole {
+        all.extend([
+            steps.run("session", || session(machine)),
+            steps.run("restart of the service", || restart(machine, steps)),
+            steps.run("flushed ruleset", || flushed(machine, steps)),
+            steps.run("status without the table", || status_without_the_table(machine)),
+        ]);
+    }
     if all.iter().any(Result::is_err) {
         steps.note(LOG, &machine.run(Who::Root, DIAGNOSIS, PATIENCE)?.out)?;
     }
     steps.run("reboot", || reboot(machine))?;
     all.push(steps.run("before any login", || before_logins(machine, steps)));
+    all.push(steps.run("status after reboot", || status(machine)));
     all.push(steps.run("agent after reboot", || agent(machine)));
     all.push(steps.run("uninstall", || uninstall(machine, steps, &before)));
     all.into_iter().collect()
@@ -101,6 +119,51 @@ fn setup_again(machine: &mut Machine) -> Result<()> {
     let done: Vec<_> = steps.iter().filter(|s| s["state"] != "unchanged" && s["subject"] != "proof").collect();
     ensure!(steps.len() > 1 && done.is_empty(), "something was left to do: {done:#?}");
     Ok(())
+}
+
+/// What the ordinary user is told: the table as root's oneshot reads it back, and the gateway's proof, of one policy.
+fn status(machine: &mut Machine) -> Result<()> {
+    let said = machine.succeeds(Who::Person, "rcc status --json")?;
+    let status: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
+    let by_root = &status["firewall"]["details"];
+    ensure!(status["usable"] == true && by_root["state"] == "in force", "{said}");
+    let fingerprint = &by_root["fingerprint"];
+    let same = ["gateway", "policy"].iter().all(|part| status[part]["details"]["fingerprint"] == *fingerprint);
+    ensure!(fingerprint.is_string() && same, "not of one policy: {said}");
+    Ok(())
+}
+
+/// What the person may not do to the units, without sudo; each succeeds for root.
+const ON_UNITS: &str = r#"cd /etc/systemd/system && for unit in rcc-*; do
+    for try in 'echo x >> $unit' ': > $unit' 'rm -f $unit' 'mv $unit $unit.old' 'chmod 666 $unit' 'ln -sf /dev/null $unit'         'mkdir $unit.d' 'systemctl --no-ask-password stop $unit' 'systemctl --no-ask-password kill $unit'         'systemctl --no-ask-password disable $unit' 'systemctl --no-ask-password mask --runtime $unit'         'systemctl --no-ask-password set-property --runtime $unit IPAddressDeny='; do
+      (eval "$try") > /dev/null 2>&1 < /dev/null && echo "DONE, $unit: $try"
+    done
+  done
+  echo end"#;
+
+fn units(machine: &mut Machine) -> Result<()> {
+    let listing = "ls -l --time-style=full-iso /etc/systemd/system /run/systemd/system; sha256sum /etc/systemd/system/rcc-*; \
+                   systemctl is-active rcc-firewall.timer rcc-gateway.socket rcc-status.socket";
+    let before = machine.succeeds(Who::Root, listing)?;
+    let said = machine.succeeds(Who::Person, ON_UNITS)?;
+    ensure!(said == "end\n", "{said}");
+    let after = machine.succeeds(Who::Root, listing)?;
+    ensure!(before == after, "{before}\n---\n{after}");
+    self::status(machine)
+}
+
+/// The status, while nothing brings the table back.
+fn status_without_the_table(machine: &mut Machine) -> Result<()> {
+    machine.succeeds(Who::Root, "systemctl stop rcc-firewall.timer rcc-firewall.path && nft flush ruleset")?;
+    let said = machine.run(Who::Person, "rcc status --json", PATIENCE)?;
+    machine.succeeds(
+        Who::Root,
+        "systemctl start rcc-firewall.timer rcc-firewall.path && systemctl restart rcc-firewall.service",
+    )?;
+    let status: Value = serde_json::from_str(&said.out).with_context(|| format!("{said:?}"))?;
+    ensure!(said.code == Some(1) && status["usable"] == false, "{said:?}");
+    ensure!(status["firewall"]["details"]["state"] == "absent", "{said:?}");
+    self::status(machine)
 }
 
 /// Any program in a session: what is allowed works, all else does not.

@@ -1,0 +1,2 @@
+# Is this machine ready? Changes nothing.
+_: [ "check" ]

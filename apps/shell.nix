@@ -1,0 +1,2 @@
+# A shell where the agent would be.
+_: [ "shell" ]

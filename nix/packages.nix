@@ -1,0 +1,30 @@
+# All packages of one system.
+{ pkgs, nix2container }:
+let
+  inherit (pkgs) lib;
+  inherit (pkgs.stdenv) hostPlatform;
+  inherit (hostPlatform) system;
+  inherit (lib.importTOML ../Cargo.toml) workspace;
+  inherit (workspace.package) version;
+  # Written by the release workflow: { VERSION.SYSTEM = { url, hash }; }.
+  released = (lib.importJSON ./releases.json).${version}.${system} or null;
+  pin = (import ./pins.nix { inherit lib; }).${system} or null;
+  everywhere = rec {
+    docs = pkgs.callPackage ./docs.nix { inherit version; };
+    rcc = pkgs.callPackage ./not-there.nix { inherit version; };
+    default = rcc;
+  };
+  linux = rec {
+    rcc-src = pkgs.callPackage ./rcc.nix { inherit version; };
+    rcc =
+      if released == null then rcc-src else pkgs.callPackage ./released.nix { inherit version released; };
+    default = rcc;
+    gateway = pkgs.callPackage ./gateway.nix { inherit rcc version; };
+    claude-code = pkgs.callPackage ./claude-code.nix { inherit pin; };
+    image = pkgs.callPackage ./image.nix {
+      inherit claude-code version;
+      inherit (nix2container.packages.${system}) nix2container;
+    };
+  };
+in
+everywhere // lib.optionalAttrs hostPlatform.isLinux linux

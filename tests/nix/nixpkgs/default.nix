@@ -1,0 +1,267 @@
+{
+  system,
+  config ? { },
+  overlays ? [ ],
+}:
+let
+  lib = import ./lib.nix;
+  host = import ./host.nix;
+  isDarwin = lib.hasSuffix "-darwin" system;
+  platform = {
+    inherit system isDarwin;
+    isLinux = !isDarwin;
+  };
+
+  # What is no variable of a build.
+  notVariables = [
+    "meta"
+    "passthru"
+    "cargoLock"
+    "env"
+    "nativeBuildInputs"
+    "buildInputs"
+    "packages"
+    "inputsFrom"
+    "doCheck"
+    "preferLocalBuild"
+  ];
+  # As nixpkgs does: what is not free is an error where it is used, unless it was allowed by name.
+  licensed =
+    arguments: drv:
+    let
+      licences = arguments.meta.license or [ ];
+      free = lib.all (licence: licence.free) (if lib.isList licences then licences else [ licences ]);
+      allowed = (config.allowUnfreePredicate or (_: false)) drv;
+    in
+    if free || allowed then
+      drv
+    else
+      throw "Package ‘${drv.name}’ has an unfree license, refusing to evaluate.";
+  # What was fetched already, by the same hash, is not fetched again.
+  fetched =
+    given:
+    given
+    // lib.optionalAttrs (given.pname or "" == "claude-code" && host.agents != "") {
+      src = "";
+      buildCommand = ''
+        mkdir -p $out/agents/claude
+        cp -r --no-preserve=mode ${host.agents}/claude/${given.version} $out/agents/claude/
+        chmod 0555 $out/agents/claude/${given.version}/claude
+      '';
+    };
+  mkDerivation =
+    given:
+    let
+      arguments = fetched given;
+      inputs =
+        arguments.nativeBuildInputs or [ ] ++ arguments.buildInputs or [ ] ++ arguments.packages or [ ];
+      name = arguments.name or "${arguments.pname}-${arguments.version}";
+      drv = derivation (
+        removeAttrs arguments notVariables
+        // arguments.env or { }
+        // {
+          inherit name system;
+          builder = host.bash;
+          # `nix develop` writes into each of these.
+          outputs = [ "out" ];
+          args = [
+            "-e"
+            ./builder.sh
+          ];
+          stdenv = setup;
+          hostPath = host.path;
+          inputPath = lib.makeBinPath inputs;
+        }
+      );
+      extra = {
+        meta = arguments.meta or { };
+        pname = arguments.pname or name;
+        version = arguments.version or "";
+        overrideAttrs = f: mkDerivation (arguments // f arguments);
+      }
+      // arguments.passthru or { };
+    in
+    licensed arguments (drv // extra);
+  setup = derivation {
+    name = "stdenv";
+    inherit system;
+    builder = "/bin/sh";
+    args = [
+      "-c"
+      "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup"
+    ];
+  };
+
+  runCommand =
+    name: attributes: buildCommand:
+    mkDerivation ({ inherit name buildCommand; } // attributes);
+  # A package of links to the machine's programs of these names.
+  hostTools =
+    name: programs:
+    runCommand name { inherit programs; } ''
+      mkdir -p $out/bin
+      for program in $programs; do
+        if found=$(PATH=$hostPath command -v $program); then
+          ln -s "$found" $out/bin/$program
+        else
+          printf '#!%s\necho "%s: this machine has none, and the stand-in neither" >&2\nexit 127\n' \
+            ${host.bash} $program > $out/bin/$program
+          chmod +x $out/bin/$program
+        fi
+      done
+    '';
+  hostTool = name: hostTools name [ name ];
+
+  base = {
+    inherit lib mkDerivation runCommand;
+    stdenv = {
+      inherit mkDerivation;
+      hostPlatform = platform;
+      cc.libc.static = runCommand "libc-static" { } "mkdir -p $out/bin";
+    };
+    stdenvNoCC = base.stdenv;
+    rustPlatform.buildRustPackage =
+      arguments:
+      mkDerivation (
+        arguments
+        // {
+          inherit (host) programs;
+          CARGO_HOME = host.cargoHome;
+          RUSTUP_HOME = host.rustupHome;
+          hostCargoTarget = host.cargoTarget;
+        }
+      );
+    mkShell =
+      arguments:
+      mkDerivation (
+        {
+          name = "nix-shell";
+          buildCommand = "mkdir -p $out";
+        }
+        // arguments
+      );
+    mkShellNoCC = base.mkShell;
+    fetchurl =
+      { url, hash }:
+      mkDerivation {
+        name = baseNameOf url;
+        outputHash = hash;
+        outputHashMode = "flat";
+        buildCommand = "echo 'the stand-in fetches nothing' >&2; exit 1";
+      };
+    writeTextFile =
+      {
+        name,
+        text,
+        executable ? false,
+        destination ? "",
+        meta ? { },
+      }:
+      runCommand name
+        {
+          inherit text meta;
+          passAsFile = [ "text" ];
+        }
+        ''
+          file=$out${destination}
+          mkdir -p "$(dirname "$file")"
+          cp "$textPath" "$file"
+          ${lib.optionalString executable "chmod +x $file"}
+        '';
+    writeText = name: text: base.writeTextFile { inherit name text; };
+    writeShellScriptBin =
+      name: text:
+      base.writeTextFile {
+        inherit name;
+        executable = true;
+        destination = "/bin/${name}";
+        text = "#!${host.bash}\n${text}\n";
+        meta.mainProgram = name;
+      };
+    buildEnv =
+      {
+        name,
+        paths,
+        pathsToLink ? [ "/" ],
+      }:
+      runCommand name { inherit paths pathsToLink; } ''
+        mkdir -p $out
+        for path in $paths; do
+          for below in $pathsToLink; do
+            [ -e "$path$below" ] || continue
+            mkdir -p "$out$below"
+            cp -rsn "$path$below/." "$out$below/"
+          done
+        done
+      '';
+    closureInfo =
+      { rootPaths }:
+      mkDerivation {
+        name = "closure-info";
+        exportReferencesGraph = lib.concatLists (
+          lib.genList (i: [
+            "graph-${toString i}"
+            (lib.elemAt rootPaths i)
+          ]) (lib.length rootPaths)
+        );
+        buildCommand = ''
+          mkdir $out
+          grep -h "^$NIX_STORE/" graph-* | sort -u > $out/store-paths
+        '';
+      };
+    callPackage =
+      file: more:
+      let
+        f = if lib.isFunction file then file else import file;
+      in
+      f (builtins.intersectAttrs (lib.functionArgs f) final // more);
+    cacert = runCommand "cacert" { } ''
+      mkdir -p $out/etc/ssl/certs
+      cp /etc/ssl/certs/ca-certificates.crt $out/etc/ssl/certs/ca-bundle.crt
+    '';
+    runtimeShell = host.bash;
+    bash = hostTool "bash";
+    bashInteractive = base.bash;
+    coreutils = hostTools "coreutils" [
+      "cat"
+      "cp"
+      "ls"
+      "mkdir"
+      "mv"
+      "rm"
+      "env"
+    ];
+    gnugrep = hostTool "grep";
+    gnused = hostTool "sed";
+    findutils = hostTool "find";
+    gnutar = hostTool "tar";
+    gzip = hostTool "gzip";
+    openssh = hostTool "ssh";
+    ripgrep = hostTool "rg";
+    curl = hostTool "curl";
+    git = hostTool "git";
+    gcc = hostTools "gcc" [
+      "gcc"
+      "cc"
+    ];
+    python3 = hostTool "python3";
+    uv = hostTool "uv";
+    go = hostTool "go";
+    cargo = hostTool "cargo";
+    clippy = hostTool "cargo-clippy";
+    rustc = hostTool "rustc";
+    rustfmt = hostTool "rustfmt";
+    rust-analyzer = hostTool "rust-analyzer";
+    nodejs = hostTools "nodejs" [
+      "node"
+      "npm"
+    ];
+    nftables = hostTool "nft";
+    podman = hostTool "podman";
+    deadnix = hostTool "deadnix";
+    nixfmt = hostTool "nixfmt";
+    nixfmt-tree = base.nixfmt;
+  };
+  final = lib.foldl' (before: overlay: before // overlay final before) base overlays;
+in
+final

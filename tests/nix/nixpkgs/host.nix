@@ -1,0 +1,16 @@
+# What the machine has; `cargo xtask nix` writes this file anew in the copy that it hands to Nix, since a pure evaluation
+# can't ask.
+{
+  # Where the machine's programs are.
+  path = "/usr/local/bin:/usr/bin:/bin";
+  # It must be called `bash`: `nix develop` looks.
+  bash = "/bin/bash";
+  # A folder of rcc's static programs that are built already; "" has cargo build them from the flake's source.
+  programs = "";
+  # A folder of rcc's agents that was fetched already; "" has npm fetch Claude Code as the flake says.
+  agents = "";
+  # For cargo: its home, its toolchains', and a target folder that is kept.
+  cargoHome = "";
+  rustupHome = "";
+  cargoTarget = "";
+}

@@ -1,0 +1,2 @@
+# Sourced by builds and by `nix develop`.
+export PATH="${inputPath:+$inputPath:}$hostPath"
