@@ -72,7 +72,7 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
         )?;
         let script = "echo $GREETING $imported $HOOKED; type -p sed bash; ls ~/hook-ran; readlink /bin/sh
             for absent in /usr/bin/python3 /usr/bin/git /opt /usr/lib/x86_64-linux-gnu; do [ ! -e $absent ] || ls $absent; done
-            ls /nix/store | cut -d- -f2-
+            ls /nix/store | cut -d- -f2- | sort
             cd /nix/store; for to in x $(ls -d *-bash)/x; do ( echo x >$to ) 2>&1 | grep -c 'Read-only'; done
             echo $PATH | cut -d: -f1,2; echo $TMPDIR | cut -d. -f1; ls /.host /nix/store/.host 2>&1 | grep -c 'No such'";
         let output = rig.inside(script)?;
@@ -237,7 +237,9 @@ fn what_a_flake_can_not_do_where_it_is_evaluated() {
         let of = |attributes: &str| store.flake("", attributes);
         // A file that was not approved, by its name.
         let said = refused_as(&of("x = import ./nix/shell.nix;"), "RCC-809")?;
-        ensure!(said.contains("/project/nix: ") && said.contains("files = [\"nix/FILE\"]"), "{said}");
+        // Of a folder that is not there, Nix 2.8 says no more.
+        let whole = said.contains("/project/nix/shell.nix: ") && said.contains("files = [\"nix/shell.nix\"]");
+        ensure!(whole || (said.contains("/project/nix: ") && said.contains("files = [\"nix/FILE\"]")), "{said}");
         user(&rig, "echo 1 >shell.nix")?;
         let said = refused_as(&of("x = import ./shell.nix;"), "RCC-809")?;
         ensure!(said.contains("files = [\"shell.nix\"]"), "{said}");
