@@ -118,6 +118,7 @@ let
       inherit mkDerivation;
       hostPlatform = platform;
       cc.libc.static = runCommand "libc-static" { } "mkdir -p $out/bin";
+      cc.cc.lib = runCommand "libstdc++" { } "mkdir -p $out/bin";
     };
     stdenvNoCC = base.stdenv;
     rustPlatform.buildRustPackage =
@@ -256,6 +257,9 @@ let
       "node"
       "npm"
     ];
+    nix-ld = runCommand "nix-ld" { } "mkdir -p $out/bin";
+    zlib = runCommand "zlib" { } "mkdir -p $out/bin";
+    openssl = hostTool "openssl";
     nftables = hostTool "nft";
     podman = hostTool "podman";
     deadnix = hostTool "deadnix";
