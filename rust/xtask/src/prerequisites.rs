@@ -110,6 +110,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Vm, "qemu-img", "qemu-utils"),
     program(Purpose::Vm, "mkfs.ext4", "e2fsprogs"),
     program(Purpose::Nix, "nix", "nix-bin"),
+    program(Purpose::Nix, "direnv", "direnv"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),
     program(Purpose::Test, "make", "make"),

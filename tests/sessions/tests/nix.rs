@@ -1,14 +1,17 @@
-//! The way by Nix, from a machine that has never seen rcc: `nix run .#setup`, the line that it ends with, `nix run .#claude`.
+//! The way by Nix, from a machine that has never seen rcc: `nix run .#setup`, the line that it ends with, `nix run .#claude`;
+//! and what of an agent's edits direnv and rcc run on the host: nothing.
 //! Nix and Claude Code are real; nixpkgs is the stand-in of tests/nix, whose programs and agent are those of the tests.
 
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
-use rcc_sessions::{SETUP, root, succeeds};
+use rcc_sessions::store::{Store, nix_calls};
+use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const SETTINGS: &str = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n\
     flake-registry =\ndownload-attempts = 1\n";
@@ -107,6 +110,65 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
         ensure!(result.contains("200 ") && result.contains("Could not resolve host: denied.example"), "{result}");
         ensure!(result.contains("No such file or directory"), "the person's folder is there: {result}");
         ensure!(!agents.exists(), "the app brings its agent itself, and fetches none for the person");
+        Ok(())
+    });
+}
+
+/// The person's direnv, in the project.
+fn direnv(rig: &Rig<'_>, script: &str) -> Result<Output> {
+    Ok(rig.command("/usr/bin/direnv").args(["exec", ".", "/bin/bash", "-c", script]).output()?)
+}
+
+#[test]
+fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
+    inside_with(SETUP, |world| {
+        // Here the person lets the agent write what is covered else.
+        let rig = Rig::start(world, &[], "[protect]\nread_only = []")?;
+        let store = Store::make(&rig)?;
+        let home = rig.user.home.display();
+        let file = |name: &str, text: &str| -> Result<()> {
+            let path = rig.project.join(name);
+            std::fs::write(&path, text)?;
+            Ok(chown(&path, Some(rig.user.id), Some(rig.user.id))?)
+        };
+        file("rcc.toml", "[toolchain]\nroot = \"nix\"\nfiles = [\"shell.nix\"]\n")?;
+        file("shell.nix", "\"imported\"\n")?;
+        file("flake.nix", &store.flake("", "GREETING = \"approved\"; imported = import ./shell.nix;"))?;
+        file(".envrc", "use rcc\n")?;
+        user(
+            &rig,
+            "mkdir -p ~/.config/direnv/lib; rcc toolchain env --direnv >~/.config/direnv/lib/rcc.sh; direnv allow",
+        )?;
+        let before = direnv(&rig, "echo \"[$GREETING]\"")?;
+        ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
+        let said = refused(rig.rcc(["toolchain", "approve"]), "RCC-807")?;
+        let content = said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
+        succeeds(&rig.rcc(["toolchain", "approve", "--content", content]).output()?)?;
+        let greeting = "echo \"$GREETING $imported\"; ls ~/evil* 2>/dev/null || true";
+        ensure!(succeeds(&direnv(&rig, greeting)?)?.trim() == "approved imported", "direnv has the devShell");
+
+        let evil = format!("builtins.trace \"evil\" (builtins.readFile {home}/.bashrc)");
+        succeeds(&rig.inside(&format!(
+            "sed -i 's/approved/evil/; s|GREETING|shellHook = \"touch {home}/evil1\"; GREETING|' flake.nix
+            echo '{{ \"nodes\": {{}}, \"root\": \"evil\", \"version\": 7 }}' >flake.lock; echo '{evil}' >shell.nix
+            grep -q evil flake.nix && grep -q evil shell.nix"
+        ))?)?;
+        let calls = nix_calls()?.len();
+        let after = direnv(&rig, greeting)?;
+        ensure!(succeeds(&after)?.trim() == "approved imported", "direnv: {}", shown(&after));
+        let session = rig.inside("echo $GREETING $imported; ls ~/evil*")?;
+        ensure!(String::from_utf8_lossy(&session.stdout).trim() == "approved imported", "{}", shown(&session));
+        ensure!(String::from_utf8_lossy(&session.stderr).contains("RCC-808"), "{}", shown(&session));
+        for app in [&["check"][..], &["plan", "--", "true"], &["toolchain", "env"]] {
+            let _ = rig.rcc(app).output()?;
+        }
+        ensure!(nix_calls()?.len() == calls, "Nix was run: {:?}", nix_calls()?);
+
+        // An .envrc that the agent wrote: direnv asks its user anew.
+        succeeds(&rig.inside(&format!("echo 'touch {home}/evil2' >>.envrc"))?)?;
+        let blocked = direnv(&rig, greeting)?;
+        ensure!(String::from_utf8_lossy(&blocked.stderr).contains("is blocked"), "{}", shown(&blocked));
+        ensure!(user(&rig, "ls ~/evil* 2>/dev/null || true")?.is_empty(), "something of it ran");
         Ok(())
     });
 }
