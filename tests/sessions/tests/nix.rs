@@ -49,7 +49,14 @@ impl Nix {
         Ok(nix)
     }
 
+    /// An app of rcc's own flake.
     fn run(&self, rig: &Rig<'_>, app: &str, words: &[&str]) -> Command {
+        let app = format!("path:{}#{app}", self.flake.display());
+        self.run_of(rig, &app, &["nixpkgs", "nix2container"], words)
+    }
+
+    /// What a flake starts, with stand-ins for these inputs.
+    fn run_of(&self, rig: &Rig<'_>, app: &str, inputs: &[&str], words: &[&str]) -> Command {
         let mut command = rig.command("/usr/bin/nix");
         let own = |name| self.own.join(name);
         command.env("NIX_CONFIG", SETTINGS).env("NIX_USER_CONF_FILES", "/dev/null").envs([
@@ -58,9 +65,10 @@ impl Nix {
             ("NIX_LOG_DIR", own("log")),
             ("NIX_CONF_DIR", own("etc")),
         ]);
-        command.arg("run").arg(format!("path:{}#{app}", self.flake.display()));
-        for input in ["nixpkgs", "nix2container"] {
-            command.args(["--override-input", input, &format!("path:{}", self.stand_ins.join(input).display())]);
+        command.args(["run", app]);
+        for input in inputs {
+            let stand_in = self.stand_ins.join(input.trim_start_matches("rcc/"));
+            command.args(["--override-input", input, &format!("path:{}", stand_in.display())]);
         }
         command.arg("--").args(words).env("ANTHROPIC_API_KEY", &rig.world.at.model_keys.api_key);
         command
@@ -109,9 +117,55 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
         let result = results.first().context("the agent ran nothing")?;
         ensure!(result.contains("200 ") && result.contains("Could not resolve host: denied.example"), "{result}");
         ensure!(result.contains("No such file or directory"), "the person's folder is there: {result}");
+        made_by_mk_agent(&rig, &nix)?;
         ensure!(!agents.exists(), "the app brings its agent itself, and fetches none for the person");
         Ok(())
     });
+}
+
+/// A flake of the person's that makes an agent of a package.
+const AGENT: &str = r#"{
+  inputs.rcc.url = "path:@RCC@";
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs";
+  outputs =
+    { rcc, nixpkgs, ... }:
+    let
+      system = "@SYSTEM@";
+      pkgs = nixpkgs.legacyPackages.${system};
+    in
+    {
+      packages.${system}.default = rcc.lib.mkAgent {
+        inherit pkgs;
+        inherit (rcc.packages.${system}) rcc;
+        package = pkgs.writeShellScriptBin "agent" ''
+          echo "$1 $2 $(tool)"
+          curl -sS -o /dev/null -w '%{http_code} ' http://allowed.example/
+          curl -sS http://denied.example/ 2>&1
+          ls ~/nix/flake 2>&1
+          echo x >$0 || true
+        '';
+        toolchain = [ (pkgs.writeShellScriptBin "tool" "echo of the toolchain") ];
+        arguments = [ "an argument" ];
+      };
+    };
+}
+"#;
+
+/// `lib.mkAgent`: its program has its closure and its arguments, the policy's hosts, and nothing of the person's.
+fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
+    let folder = rig.user.home.join("agent");
+    make_folder(&folder, &rig.user)?;
+    let text = AGENT.replace("@RCC@", &nix.flake.display().to_string());
+    let text = text.replace("@SYSTEM@", &format!("{}-linux", std::env::consts::ARCH));
+    std::fs::write(folder.join("flake.nix"), text)?;
+    let inputs = ["nixpkgs", "rcc/nixpkgs", "rcc/nix2container"];
+    let output = nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?;
+    let said = succeeds(&output)?;
+    ensure!(said.contains("an argument another of the toolchain"), "{}", shown(&output));
+    ensure!(said.contains("200 ") && said.contains("Could not resolve host: denied.example"), "{said}");
+    ensure!(said.contains("No such file"), "{said}");
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{}", shown(&output));
+    Ok(())
 }
 
 /// The person's direnv, in the project.
