@@ -84,6 +84,11 @@ use_rcc() {
 ";
 
 pub fn run(args: &ToolchainArgs) -> Done {
+    // Nobody's: a build prints it, too.
+    if let Command::Env { direnv: true, .. } = &args.command {
+        print!("{DIRENV}");
+        return Ok(0);
+    }
     let person = person().map_err(|p| vec![p])?;
     let done = match &args.command {
         Command::List { json } => list(&person, *json),
@@ -91,10 +96,6 @@ pub fn run(args: &ToolchainArgs) -> Done {
         Command::Remove { name } => remove(&person, name),
         Command::Approve { project, content } => return approve(project.as_deref(), content.as_deref()),
         Command::Forget { project } => return forget(project.as_deref()),
-        Command::Env { direnv: true, .. } => {
-            print!("{DIRENV}");
-            Ok(())
-        }
         Command::Env { project, .. } => env(&person, project.as_deref()),
     };
     done.map(|()| 0).map_err(|problem| vec![problem])
