@@ -85,7 +85,7 @@ let
   setup = derivation {
     name = "stdenv";
     inherit system;
-    builder = "/bin/sh";
+    builder = host.bash;
     args = [
       "-c"
       "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup"

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
-use rcc_sessions::store::{Store, nix_calls};
+use rcc_sessions::store::{NIX, Store, nix_calls};
 use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
@@ -223,6 +223,58 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         let blocked = direnv(&rig, greeting)?;
         ensure!(String::from_utf8_lossy(&blocked.stderr).contains("is blocked"), "{}", shown(&blocked));
         ensure!(user(&rig, "ls ~/evil* 2>/dev/null || true")?.is_empty(), "something of it ran");
+        Ok(())
+    });
+}
+
+/// Each template with a tool that it is for.
+const TEMPLATES: &[(&str, &str)] =
+    &[("claude", "sed"), ("python", "uv"), ("node", "npm"), ("rust", "cargo"), ("go", "go")];
+
+#[test]
+fn each_template_is_the_agents_toolchain_once_it_is_approved() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let _store = Store::make(&rig)?;
+        let nix = Nix::new(&rig)?;
+        let nixpkgs = nix.stand_ins.join("nixpkgs");
+        // What a sandboxed build can reach: static programs, as part of the stand-in.
+        root(&format!(
+            "mkdir -p {0}/static/bin; cd {0}/static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
+            for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
+            echo '{{ path = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = \"\"; agents = \"\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}' >{0}/host.nix",
+            nixpkgs.display()
+        ))?;
+        // A locked input whose content is in the store is not fetched.
+        let call = format!("{NIX}; export PATH=/usr/libexec/real:$PATH");
+        let hash = format!("{call}; nix store add-path --name source {0} >&2; nix hash path {0}", nixpkgs.display());
+        let hash = user(&rig, &hash)?;
+        for (name, tool) in TEMPLATES {
+            let flake = nix.flake.display();
+            user(
+                &rig,
+                &format!(
+                    "{call}; mkdir -p ~/projects/{name}; cd ~/projects/{name}; nix flake init -t path:{flake}#{name}
+                    sed -i 's|\"narHash\": \".*\"|\"narHash\": \"{}\"|' flake.lock; cp flake.lock ~/before
+                    nix develop --no-update-lock-file -c bash -c 'type -p {tool}' | grep ^/nix/store; cmp flake.lock ~/before",
+                    hash.trim()
+                ),
+            )?;
+            let folder = rig.user.home.join("projects").join(name);
+            let rcc = |words: &[&str]| {
+                let mut command = rig.rcc(words);
+                command.current_dir(&folder);
+                command
+            };
+            let said = refused(rcc(&["toolchain", "approve"]), "RCC-807")?;
+            let content =
+                said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
+            succeeds(&rcc(&["toolchain", "approve", "--content", content]).output()?)?;
+            let script = format!("type -p {tool} bash ls; ls -d /usr/bin/python3 || true");
+            let inside = succeeds(&rcc(&["run", "--", "bash", "-c", &script]).output()?)?;
+            let of_store = inside.lines().filter(|line| line.starts_with("/nix/store/")).count();
+            ensure!(of_store == 3 && inside.lines().count() == 3, "{name}: {inside}");
+        }
         Ok(())
     });
 }
