@@ -88,7 +88,8 @@ let
     builder = host.bash;
     args = [
       "-c"
-      "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup"
+      # Not `cp` last: bash would become it, it closes its outputs before it ends, and Nix then kills what it takes for done.
+      "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup; :"
     ];
   };
 
