@@ -3,26 +3,34 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-/// Rounds until a container that forks while it is being stopped is given up on; the caller then ends it instead.
-const ROUNDS: usize = 50;
+/// Looks that showed other processes than the one before, until a container that forks while it is being stopped is given
+/// up on; the caller then ends it instead.
+const CHANGES: usize = 50;
+/// How long the same processes may take to stand still: on a loaded machine one may wait for its turn before it sees a
+/// signal.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stops every process below, and including, `first`. Whether all stand still: two looks in a row showed the same
 /// processes, each of their threads stopped. A thread that still finishes what it asked of the kernel (waiting in `vfork`
 /// for a child that was stopped, too) is stopped before it comes back.
 #[must_use]
 pub fn stop(first: i32) -> bool {
-    let mut before = Vec::new();
-    for _ in 0..ROUNDS {
+    let (mut before, mut changes, end) = (Vec::new(), 0, Instant::now() + PATIENCE);
+    loop {
         let now = family(first);
         if now == before && now.iter().all(|pid| stands_still(*pid)) {
             return true;
         }
+        changes += usize::from(now != before);
+        if changes > CHANGES || Instant::now() > end {
+            return false;
+        }
         signal(first, libc::SIGSTOP);
         before = now;
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
-    false
 }
 
 /// Whether no thread of a process runs, or will without being let go on. The first is not enough: until each has seen the
@@ -101,6 +109,10 @@ fn send(pid: i32, signal: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::WaitStatus;
+    use nix::unistd::Pid;
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     #[test]
@@ -108,10 +120,30 @@ mod tests {
         let mut shell = Command::new("/bin/sh").args(["-c", "while :; do sleep 0.01; done"]).spawn().unwrap();
         let pid = i32::try_from(shell.id()).unwrap();
         assert!(stop(pid));
-        assert_eq!(state(pid), Some('T'));
+        // Or it waits in `vfork` for a child that was stopped.
+        assert!(matches!(state(pid), Some('T' | 'D')), "{:?}", state(pid));
         resume(pid);
         assert_ne!(state(pid), Some('T'));
         shell.kill().unwrap();
         shell.wait().unwrap();
+    }
+
+    /// As on a loaded machine, where a process has no turn: here a tracer keeps it from seeing the signal.
+    #[test]
+    fn one_that_takes_its_time_is_waited_for() {
+        let mut command = Command::new("/bin/sleep");
+        // SAFETY: one system call, between fork and exec.
+        unsafe { command.arg("1000").pre_exec(|| nix::sys::ptrace::traceme().map_err(Into::into)) };
+        let mut sleep = command.spawn().unwrap();
+        let pid = i32::try_from(sleep.id()).unwrap();
+        let first = nix::sys::wait::waitpid(Pid::from_raw(pid), None).unwrap();
+        assert!(matches!(first, WaitStatus::Stopped(_, Signal::SIGTRAP)), "{first:?}");
+        let stopped = std::thread::spawn(move || stop(pid));
+        std::thread::sleep(Duration::from_millis(400));
+        nix::sys::ptrace::detach(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        assert!(stopped.join().unwrap());
+        assert_eq!(state(pid), Some('T'));
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
     }
 }

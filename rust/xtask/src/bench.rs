@@ -1,4 +1,4 @@
-//! `cargo xtask bench start|egress|check`: rcc beside what a user would run without it, as ratios of one run. The output is
+//! `cargo xtask bench start|egress|check|closures`: rcc beside what a user would run without it, as ratios of one run. The output is
 //! kept in `bench/results`, where the numbers of README and docs come from.
 
 use crate::product::{self, AGENTS, BINARIES};
@@ -25,6 +25,8 @@ enum What {
     Egress,
     /// What a start checks of the machine, and all of `rcc check`.
     Check,
+    /// From the command to the end of `true`, by the size of a flake's closure.
+    Closures,
 }
 
 impl What {
@@ -33,6 +35,7 @@ impl What {
             Self::Start => "start",
             Self::Egress => "egress",
             Self::Check => "check",
+            Self::Closures => "closures",
         }
     }
 }

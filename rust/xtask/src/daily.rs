@@ -9,15 +9,18 @@ use xshell::cmd;
 
 /// Show a day's work in sessions.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
-
-/// Builds, and runs it in a world.
-pub fn run(_: &Args) -> Result<()> {
-    let workspace = Workspace::find()?;
-    Steps::all(&workspace, "daily", |steps| everything(&workspace, steps))
+pub struct Args {
+    /// Only these tables: git, worktree, hostile, hosts, keys, agent, terminal, choices, not-there, installing, refusals.
+    tables: Vec<String>,
 }
 
-fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
+/// Builds, and runs it in a world.
+pub fn run(args: &Args) -> Result<()> {
+    let workspace = Workspace::find()?;
+    Steps::all(&workspace, "daily", |steps| everything(args, &workspace, steps))
+}
+
+fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.run("prerequisites", || prerequisites::ensure(prerequisites::FOR_TESTS))?;
     product::build(workspace, steps)?;
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
@@ -27,14 +30,11 @@ fn everything(workspace: &Workspace, steps: &Steps) -> Result<()> {
         cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-rig --package rcc-sessions"),
     )?;
     let programs = workspace.target.join("debug");
-    // What is installed comes from the machine's registries; all else has a small internet of its own.
-    for network in [&[][..], &["--machine-network"]] {
-        let mut command = demo::as_root();
-        command.arg(format!("{BINARIES}={}", workspace.release().display()));
-        command.arg(format!("{AGENTS}={}", workspace.agents().display()));
-        command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--no-wire"]).args(network).arg("--");
-        command.arg(programs.join("rcc-daily"));
-        steps.foreground("daily", command)?;
-    }
-    Ok(())
+    let mut command = demo::as_root();
+    command.arg(format!("{BINARIES}={}", workspace.release().display()));
+    command.arg(format!("{AGENTS}={}", workspace.agents().display()));
+    // What is installed comes from the machine's registries; all else is a small internet of its own.
+    command.arg(programs.join("rcc-world")).args(["run", "--user", "dev", "--no-wire", "--outside", "--"]);
+    command.arg(programs.join("rcc-daily")).args(&args.tables);
+    steps.foreground("daily", command)
 }

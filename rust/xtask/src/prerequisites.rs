@@ -104,6 +104,10 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Demo, "curl", "curl"),
     program(Purpose::Test, "openssl", "openssl"),
     program(Purpose::Demo, "python3", "python3"),
+    // Real Nix, and static programs as what is in its store.
+    program(Purpose::Test, "nix", "nix-bin"),
+    program(Purpose::Demo, "bash-static", "bash-static"),
+    program(Purpose::Demo, "busybox", "busybox-static"),
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
     program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),

@@ -158,12 +158,12 @@ impl<'a> Rig<'a> {
     }
 
     /// Runs the real Claude Code with a script for the model: each of `commands` is called by the agent's own Bash tool,
-    /// one turn each. Gives rcc's output and each command's result.
+    /// one turn each, in ten minutes at most. Gives rcc's output and each command's result.
     pub fn agent(&self, commands: &[&str]) -> Result<(Output, Vec<String>)> {
         let mut turns: Vec<Value> = commands
             .iter()
             .map(
-                |c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 120_000 } }] }),
+                |c| serde_json::json!({ "tools": [{ "name": "Bash", "input": { "command": c, "timeout": 600_000 } }] }),
             )
             .collect();
         turns.push(serde_json::json!({ "text": "done" }));
@@ -254,6 +254,10 @@ fn agents(user: &User) -> Result<()> {
     let Some(from) = std::env::var_os(AGENTS).map(PathBuf::from).filter(|p| p.exists()) else { return Ok(()) };
     let to = user.home.join(".local/share/rcc/agents");
     make_folder(&to, user)?;
-    mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>).context("mounting the agent")?;
-    Ok(())
+    bind(&from, &to).context("mounting the agent")
+}
+
+/// Has a folder at another place too.
+pub fn bind(from: &Path, to: &Path) -> Result<()> {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).with_context(|| to.display().to_string())
 }

@@ -12,12 +12,14 @@ mod processes;
 mod pty;
 mod session;
 pub mod store;
+mod tmux;
 mod tools;
 mod traces;
 
 pub use processes::{Process, processes};
 pub use pty::Pty;
 pub use session::{Live, Part, agent, part};
+pub use tmux::Tmux;
 pub use tools::rustup;
 pub use traces::Traces;
 
@@ -27,7 +29,7 @@ use rcc_world::Setup;
 use std::process::{Command, Output};
 
 /// The world of each test: a user, and no record of packets, of which nothing here speaks.
-pub const SETUP: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: true };
+pub const SETUP: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: true, outside: false };
 
 /// The exit code of a start that was refused.
 pub const REFUSED: i32 = rcc_report::EXIT_REFUSED as i32;

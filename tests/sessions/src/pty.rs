@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything on the screen may take, on a loaded machine.
@@ -56,14 +56,10 @@ impl Pty {
         command = rig.command("/bin/bash");
         command.args(["--norc", "--noprofile", "--noediting", "-i"]).envs(environment).env("PS1", "\n<$?> ");
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(Stdio::from(slave));
-        // SAFETY: signal, sigprocmask, setsid and ioctl are async-signal-safe; 0 is the slave.
+        with_usual_signals(&mut command);
+        // SAFETY: setsid and ioctl are async-signal-safe; 0 is the slave.
         unsafe {
             command.pre_exec(|| {
-                // What the tests' own caller ignores or blocks, a login's shell does not.
-                for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
-                    libc::signal(number, libc::SIG_DFL);
-                }
-                SigSet::empty().thread_set_mask()?;
                 nix::unistd::setsid()?;
                 nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
                 Ok(())
@@ -101,19 +97,9 @@ impl Pty {
 
     /// The same, with something after the call on the command line.
     pub fn run_then(&mut self, rig: &Rig<'_>, script: &str, then: &str) -> Result<()> {
-        self.type_call(rig, "rcc run -- ", script, then)
-    }
-
-    /// The same by whatever stands before the shell's name: nothing, without rcc.
-    pub fn run_by(&mut self, rig: &Rig<'_>, before: &str, script: &str) -> Result<()> {
-        self.type_call(rig, before, script, "")
-    }
-
-    fn type_call(&mut self, rig: &Rig<'_>, before: &str, script: &str, then: &str) -> Result<()> {
-        let file = rig.project.join("script");
-        std::fs::write(&file, script)?;
+        std::fs::write(rig.project.join("script"), script)?;
         let mark = self.mark.clone();
-        self.command(&format!("{before}/bin/bash ./script {mark}{then}"))
+        self.command(&format!("rcc run -- /bin/bash ./script {mark}{then}"))
     }
 
     /// Waits until `text` comes to the screen after what was looked at; gives all up to its end.
@@ -288,6 +274,19 @@ impl Drop for Pty {
         }
         let _ended_already = self.shell.kill();
         let _ = self.shell.wait();
+    }
+}
+
+/// What the tests' own caller ignores or blocks, a login's shell does not.
+pub fn with_usual_signals(command: &mut Command) {
+    // SAFETY: signal and sigprocmask are async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+                libc::signal(number, libc::SIG_DFL);
+            }
+            Ok(SigSet::empty().thread_set_mask()?)
+        });
     }
 }
 

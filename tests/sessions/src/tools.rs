@@ -10,7 +10,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Gives the user a real rustup: this machine's own toolchain, and rustup's program by all its names.
+///
+/// To be called before the first session: Podman 4.3's containers see no mount below a folder of theirs that is newer than
+/// the process that keeps its namespaces, and the toolchain is one here.
 pub fn rustup(rig: &Rig<'_>) -> Result<()> {
+    if rig.user.home.join(".rustup/settings.toml").exists() {
+        return Ok(());
+    }
     let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("rustc, by rustup")?;
     let toolchain = PathBuf::from(succeeds(&output)?.trim());
     let (name, home) = (toolchain.file_name().context("a toolchain")?, &rig.user.home);

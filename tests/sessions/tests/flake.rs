@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{Rig, shown};
-use rcc_sessions::store::{NIX, Store, nix_calls};
+use rcc_sessions::store::{NIX, Owner, Store, nix_calls};
 use rcc_sessions::{Pty, SETUP, inside, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use std::fs;
@@ -334,6 +334,34 @@ fn stores_and_programs_that_are_not_trusted() {
             root(&mend)?;
         }
         succeeds(&rig.inside("true")?)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn by_a_daemon_and_with_the_real_agent() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let store = Store::of(&rig, Owner::Daemon)?;
+        write(&rig, "rcc.toml", "[toolchain]\nroot = \"nix\"\n")?;
+        let builds = "built = derivation { name = \"built\"; inherit system; builder = \"${bash}/bin/bash\"; args = [ \"-c\" \"echo x >/home/dev/written; echo y >$out\" ]; };";
+        let agent = "GREETING = \"hello\"; LD_LIBRARY_PATH = \"${glibc}/lib\"; inherit built;";
+        write(&rig, "flake.nix", &store.flake(builds, agent))?;
+        approve_now(&rig)?;
+        assert_eq!(
+            inside(&rig, "read line <$built; echo $GREETING $line; stat -c %U /nix/store/*-bash")?,
+            "hello y\nnobody\n"
+        );
+        ensure!(!Path::new("/home/dev/written").exists());
+        user(&rig, "NIX_REMOTE=daemon /usr/libexec/real/nix --extra-experimental-features nix-command store gc")?;
+        let (output, results) =
+            rig.agent(&["echo $GREETING; type -p sed; ls -d /usr/bin/git; readlink /lib*/ld-linux*"])?;
+        succeeds(&output)?;
+        let result: Vec<String> = results[0].lines().map(without_hash).collect();
+        ensure!(result.contains(&"hello".to_owned()), "{result:?}");
+        ensure!(result.contains(&"/nix/store/HASH-tools/bin/sed".to_owned()), "{result:?}");
+        ensure!(result.iter().any(|l| l.contains("/usr/bin/git") && l.contains("No such file")), "{result:?}");
+        ensure!(result.iter().any(|l| l.starts_with("/nix/store/HASH-glibc/lib/ld-linux-")), "{result:?}");
         Ok(())
     });
 }

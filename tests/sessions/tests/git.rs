@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use rcc_rig::daily;
 use rcc_rig::{Rig, shown};
+use rcc_sessions::daily::hostile::{self, OWN, nothing_of_the_agents_ran, something_ran};
 use rcc_sessions::{Live, SETUP, inside, user};
 use rcc_world::inside_with;
-use std::fs;
 use std::path::Path;
 
 #[test]
@@ -33,7 +33,7 @@ fn the_same_with_the_newest_git_at_hand() {
 /// the session; each line by itself, as most of them are refused. `evil` says that it ran where only the host can see it.
 const HOSTILE: &str = r#"
 try() { bash -c "$1" </dev/null 2>/dev/null || :; }
-printf '#!/bin/sh\necho ran >>/home/dev/evil-ran\ncat\n' >evil; chmod +x evil; e=$PWD/evil
+printf '#!/bin/sh\necho ran >>/home/dev/evil-ran\ntest -t 0 || cat\n' >evil; chmod +x evil; e=$PWD/evil
 set_all() {
     printf '[core]\nfsmonitor=%s\nsshCommand=%s\npager=%s\nhooksPath=%s\n[filter "x"]\nclean=%s\nsmudge=%s\n[diff "x"]\ntextconv=%s\ncommand=%s\n[diff]\nexternal=%s\n[pager]\nlog=%s\nstatus=%s\n' \
         "$e" "$e" "$e" "$PWD/hooks" "$e" "$e" "$e" "$e" "$e" "$e" "$e" >>"$1"
@@ -54,41 +54,6 @@ try 'git config --global core.fsmonitor "$e"'
 echo changed >>file; echo new >new
 "#;
 
-/// What an IDE, a prompt and a person do; gives the programs that git started.
-fn looked_at(rig: &Rig<'_>) -> Result<String> {
-    looked_at_in(rig, "project")
-}
-
-fn looked_at_in(rig: &Rig<'_>, folder: &str) -> Result<String> {
-    let trace = rig.user.home.join("trace");
-    fs::write(&trace, "")?;
-    std::os::unix::fs::chown(&trace, Some(rig.user.id), None)?;
-    for git in ["/usr/bin/git", "/usr/local/bin/git"].iter().filter(|git| Path::new(git).exists()) {
-        for arguments in ["status", "status --porcelain=2 --branch --untracked-files=all", "diff", "log -p -2"] {
-            let mut command = rig.command("/bin/bash");
-            command.current_dir(rig.user.home.join(folder));
-            command.args(["-c", &format!("strace -f -A -o {} -e trace=execve {git} {arguments}", trace.display())]);
-            let output = command.output()?;
-            ensure!(output.status.success(), "{arguments}: {}", shown(&output));
-        }
-    }
-    let ran = fs::read_to_string(&trace).context("no trace")?;
-    Ok(ran)
-}
-
-fn nothing_of_the_agents_ran(rig: &Rig<'_>) -> Result<()> {
-    let ran = looked_at(rig)?;
-    ensure!(ran.contains("execve(\"/usr/bin/git\""), "no trace: {ran}");
-    ensure!(!ran.contains("evil") && !rig.user.home.join("evil-ran").exists(), "the agent's program ran: {ran}");
-    Ok(())
-}
-
-/// A repository of the person's with a submodule, an embedded repository that git goes into, and one commit.
-const OWN: &str = "find . -mindepth 1 -delete; rm -f ~/.gitconfig; git config --global user.name Ann; git config --global user.email a@b
-    git config --global protocol.file.allow always; git init -q .; echo 1 >file; git add .; git commit -qm 1
-    git clone -q . ../lib; git submodule --quiet add ../lib lib; git -C lib remote set-url origin x
-    git clone -q ../lib embedded; git add embedded 2>/dev/null; git commit -qm 2; rm -rf ../lib";
-
 #[test]
 fn git_outside_runs_nothing_of_the_agents() {
     inside_with(SETUP, |world| {
@@ -98,16 +63,14 @@ fn git_outside_runs_nothing_of_the_agents() {
         // The same without rcc.
         user(&rig, OWN)?;
         user(&rig, &format!("{HOSTILE}{also}"))?;
-        let _whatever_it_says = looked_at(&rig);
-        ensure!(rig.user.home.join("evil-ran").exists(), "without rcc nothing ran: this shows nothing");
-        user(&rig, "rm ~/evil-ran")?;
+        ensure!(something_ran(&rig, "project"), "without rcc nothing ran: this shows nothing");
 
         user(&rig, OWN)?;
-        nothing_of_the_agents_ran(&rig)?;
+        nothing_of_the_agents_ran(&rig, &["project"], false)?;
         let mut live = Live::start(&rig, &format!("{HOSTILE}{also}\necho done; read -r; exit 0"))?;
         let first = live.line()?;
         ensure!(first == "done", "{first:?}: {:?}", live.end()?);
-        nothing_of_the_agents_ran(&rig).context("during the session")?;
+        nothing_of_the_agents_ran(&rig, &["project"], false).context("during the session")?;
         drop(live.stdin.take());
         let (status, said) = live.end()?;
         ensure!(status.success(), "{status}: {said}");
@@ -117,7 +80,17 @@ fn git_outside_runs_nothing_of_the_agents() {
             said.contains(&format!("RCC-509: {}: ", place.display())) && said.contains("; 4 others like it"),
             "{said}"
         );
-        nothing_of_the_agents_ran(&rig).context("after the session")
+        nothing_of_the_agents_ran(&rig, &["project"], false).context("after the session")
+    });
+}
+
+#[test]
+fn each_trick_by_itself() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let table = hostile::table(&rig)?;
+        println!("{table}");
+        table.holds()
     });
 }
 
@@ -255,14 +228,7 @@ fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
             "rm -rf ~/tree ~/other; {OWN}; git worktree add -q ../tree; git worktree add -q ../other; cp lib/file ~/other/mine; git -C ~/other add mine"
         );
         user(&rig, &format!("{own}; rcc worktree allow ~/tree"))?;
-        let everywhere = || -> Result<()> {
-            nothing_of_the_agents_ran(&rig)?;
-            for folder in ["tree", "other"] {
-                looked_at_in(&rig, folder)?;
-            }
-            ensure!(!rig.user.home.join("evil-ran").exists(), "the agent's program ran");
-            Ok(())
-        };
+        let everywhere = || nothing_of_the_agents_ran(&rig, &["project", "tree", "other"], false);
         everywhere()?;
         let also = r#"
             c=/home/dev/project/.git; o=$c/worktrees/tree
@@ -292,7 +258,7 @@ fn git_outside_runs_nothing_of_the_agents_in_a_worktree() {
             ensure!(live.line()? == "up");
             user(&rig, "git worktree add -q ~/later")?;
             ensure!(live.line()? == "seen");
-            looked_at_in(&rig, "later")?;
+            nothing_of_the_agents_ran(&rig, &["later"], false)?;
             std::thread::sleep(std::time::Duration::from_millis(500));
             std::io::Write::write_all(
                 &mut live.stdin.take().context("no input")?,

@@ -3,29 +3,15 @@
 
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{Rig, make_folder, shown};
+use rcc_sessions::daily::agent::{self, begins_without_a_question, login, rcc};
 use rcc_sessions::{Pty, REFUSED, SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use rcc_world::model::Credential;
 use serde_json::json;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
-
-/// `rcc` without a key in the environment.
-fn rcc(rig: &Rig<'_>, arguments: &[&str]) -> Command {
-    let mut command = rig.rcc(arguments);
-    command.env_remove("ANTHROPIC_API_KEY");
-    command
-}
-
-fn login(rig: &Rig<'_>, key: &str) -> Result<Output> {
-    let mut child = rcc(rig, &["login"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no pipe")?.write_all(key.as_bytes())?;
-    Ok(child.wait_with_output()?)
-}
 
 fn key_file(rig: &Rig<'_>) -> PathBuf {
     rig.user.home.join(".config/rcc/anthropic-key")
@@ -283,28 +269,19 @@ fn the_agent_begins_in_a_new_project_without_a_question() {
                 &rig,
                 &format!("git init -q ~/two 2>/dev/null || :; echo '{servers}' >{}/.mcp.json", folder.display()),
             )?;
-            let answer = world.token();
-            model_says(&rig, &answer)?;
-            let mut pty = Pty::start(&rig, 40, 120)?;
-            pty.command(&format!("unset ANTHROPIC_API_KEY; cd {}; rcc claude", folder.display()))?;
-            // Its prompt, with permissions off; a dialog would stand in its place.
-            pty.until("shift+tab").with_context(|| place)?;
-            pty.keys("hello")?;
-            pty.until("hello")?;
-            pty.keys("\r")?;
-            pty.until(&answer).with_context(|| place)?;
-            // The first ends what it may still be at; two in a row end it.
-            let mut said = String::new();
-            for _press in 0..60 {
-                pty.keys("\x03")?;
-                said += &pty.within(Duration::from_millis(300))?;
-                if said.contains("\n<0> ") {
-                    break;
-                }
-            }
-            ensure!(said.contains("\n<0> "), "{place}: it does not end: {said}");
+            begins_without_a_question(&rig, &folder).with_context(|| place)?;
         }
         Ok(())
+    });
+}
+
+#[test]
+fn the_key_is_not_found_after_a_login() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let table = agent::table(&rig)?;
+        println!("{table}");
+        table.holds()
     });
 }
 

@@ -2,9 +2,8 @@
 
 use anyhow::Result;
 use rcc_rig::Rig;
-use rcc_sessions::SETUP;
-use rcc_sessions::daily::installs;
-use rcc_world::{World, inside_machine_network};
+use rcc_sessions::daily::installs::{self, WITH_REGISTRIES};
+use rcc_world::{World, inside_with};
 
 fn with(world: &World, install: impl Fn(&Rig<'_>) -> Result<()>) -> Result<()> {
     install(&Rig::start(world, &[], "")?)
@@ -12,20 +11,20 @@ fn with(world: &World, install: impl Fn(&Rig<'_>) -> Result<()>) -> Result<()> {
 
 #[test]
 fn a_node_project_with_a_native_module() {
-    inside_machine_network(SETUP, |world| with(world, installs::node));
+    inside_with(WITH_REGISTRIES, |world| with(world, installs::node));
 }
 
 #[test]
 fn a_python_project_with_a_wheel_and_a_source_build() {
-    inside_machine_network(SETUP, |world| with(world, installs::python));
+    inside_with(WITH_REGISTRIES, |world| with(world, installs::python));
 }
 
 #[test]
 fn a_rust_project_with_a_dependency() {
-    inside_machine_network(SETUP, |world| with(world, installs::rust));
+    inside_with(WITH_REGISTRIES, |world| with(world, installs::rust));
 }
 
 #[test]
 fn a_go_project() {
-    inside_machine_network(SETUP, |world| with(world, installs::go));
+    inside_with(WITH_REGISTRIES, |world| with(world, installs::go));
 }

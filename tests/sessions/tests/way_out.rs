@@ -322,3 +322,32 @@ fn a_vpns_made_up_addresses_count_as_public_by_the_policys_word() {
         works(&rig, url)
     });
 }
+
+/// Addresses as endpoints, of both families: what is in a range is reached, what is beside it is not, on no other port,
+/// and neither is a neighbour on the link, though a range holds it.
+#[test]
+fn ranges_of_addresses_are_reached_by_ipv4_and_ipv6() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["11.1.0.0/24:80", "[2600:1::/64]:80", "[2600:77::20]:80"], "")?;
+        for url in ["http://11.1.0.10/", "http://[2600:1::10]/", "http://[2600:1::6]/bytes/3000000"] {
+            works(&rig, url)?;
+        }
+        for url in [
+            "http://11.1.1.10/",
+            "http://[2600:2::1]/",
+            "http://[2600:1::10]:8080/",
+            "http://[2600:77::20]/",
+            "http://[::1]:47080/",
+            "http://[fe80::1]/",
+        ] {
+            fails(&rig, url)?;
+        }
+        // By root's word a neighbour is.
+        rig.policy(&rig.usual_policy(&[], "").replacen("allow", "private = [\"[2600:77::20]:80\"]\nallow", 1))?;
+        works(&rig, "http://[2600:77::20]/")?;
+        fails(&rig, "http://[2600:77::1]/")?;
+        let told = rig.log()?.into_iter().any(|l| l["event"] == "connect" && l["name"] == "2600:1::10");
+        ensure!(told, "what was dialled is on record: {:?}", rig.log()?);
+        Ok(())
+    });
+}

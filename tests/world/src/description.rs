@@ -44,6 +44,9 @@ pub struct Description {
     /// Whether the network is the machine's own, and nothing of the world's is in it.
     #[serde(default)]
     pub machine_network: bool,
+    /// Whether names that the world does not have are those of the machine's own network.
+    #[serde(default)]
+    pub outside: bool,
     /// Milliseconds from the runner's start to the command's.
     #[serde(default)]
     pub setup_ms: u64,
@@ -80,6 +83,7 @@ impl Description {
             user: None,
             internet_pid: 0,
             machine_network: false,
+            outside: false,
             setup_ms: 0,
         }
     }

@@ -12,12 +12,15 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::map::{self, Answer};
+use crate::outside::Outside;
 use crate::witness::{Event, Hit};
 
 /// Answers questions; remembers how often each rebinding name was asked for.
 #[derive(Default)]
 pub struct Dns {
     asked: Mutex<HashMap<(String, RecordType), u32>>,
+    /// Where all other names are, if they are anywhere.
+    pub(crate) outside: Option<Outside>,
 }
 
 /// How a question came.
@@ -41,6 +44,11 @@ pub enum Reply {
 }
 
 impl Dns {
+    /// With names that the zone does not have.
+    pub(crate) fn with(outside: Option<Outside>) -> Self {
+        Self { outside, ..Self::default() }
+    }
+
     /// Answers one message.
     ///
     /// # Panics
@@ -77,6 +85,13 @@ impl Dns {
         let mut current = name;
         for _link in 0..8 {
             let Some(entry) = map::find(&current) else {
+                let outside = self.outside.as_ref().and_then(|outside| outside.address(&current));
+                if let (Some(IpAddr::V4(address)), Ok(owner)) = (outside, Name::from_str(&format!("{current}."))) {
+                    if kind == RecordType::A {
+                        reply.add_answer(Record::from_rdata(owner, 60, RData::A(A(address))));
+                    }
+                    break;
+                }
                 reply.set_response_code(ResponseCode::NXDomain);
                 break;
             };

@@ -23,20 +23,24 @@ pub struct Setup {
     pub private_tmp: bool,
     /// Doesn't record packets.
     pub no_wire: bool,
+    /// Names that the world does not have are those of the machine's own network: for tests that fetch from registries.
+    pub outside: bool,
 }
 
 impl Setup {
-    fn arguments(self, flags: &[&str]) -> Vec<OsString> {
+    fn arguments(self) -> Vec<OsString> {
         let mut all = vec![OsString::from("run")];
         if let Some(user) = self.user {
             all.extend(["--user".into(), user.into()]);
         }
-        for (flag, on) in
-            [("--as-user", self.as_user), ("--private-tmp", self.private_tmp), ("--no-wire", self.no_wire)]
-        {
+        for (flag, on) in [
+            ("--as-user", self.as_user),
+            ("--private-tmp", self.private_tmp),
+            ("--no-wire", self.no_wire),
+            ("--outside", self.outside),
+        ] {
             all.extend(on.then(|| OsString::from(flag)));
         }
-        all.extend(flags.iter().map(OsString::from));
         all.push("--".into());
         all
     }
@@ -57,18 +61,6 @@ pub fn inside<F: FnOnce(&World) -> Result<()>>(body: F) {
 /// # Panics
 /// When the body panics or fails, or no world can be made.
 pub fn inside_with<F: FnOnce(&World) -> Result<()>>(setup: Setup, body: F) {
-    run(setup, &[], body);
-}
-
-/// The same, but in the machine's own network: for tests that fetch from registries.
-///
-/// # Panics
-/// When the body panics or fails, or no world can be made.
-pub fn inside_machine_network<F: FnOnce(&World) -> Result<()>>(setup: Setup, body: F) {
-    run(setup, &["--machine-network"], body);
-}
-
-fn run<F: FnOnce(&World) -> Result<()>>(setup: Setup, flags: &[&str], body: F) {
     if let Some(world) = World::here() {
         let world = world.expect("the world's description can be read");
         if let Err(e) = body(&world) {
@@ -82,7 +74,7 @@ fn run<F: FnOnce(&World) -> Result<()>>(setup: Setup, flags: &[&str], body: F) {
     let listed = Command::new(&this).args(["--list", "--exact", name, "--include-ignored"]).output().expect("a list");
     let there = String::from_utf8_lossy(&listed.stdout).lines().any(|l| l.strip_suffix(": test") == Some(name));
     assert!(there, "{name} is no test: the closure must stand in the test's own function");
-    let mut command = within(setup, flags).expect("a world");
+    let mut command = within(setup).expect("a world");
     command.arg(this).args(["--exact", name, "--nocapture"]);
     // ignored tests run only when they were asked for, and then this one is
     command.arg("--include-ignored");
@@ -96,16 +88,16 @@ pub fn reexec(setup: Setup) -> Result<World> {
     if let Some(world) = World::here() {
         return world;
     }
-    let mut command = within(setup, &[])?;
+    let mut command = within(setup)?;
     command.arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
     let e = std::os::unix::process::CommandExt::exec(&mut command);
     Err(e).context("running rcc-world")
 }
 
 /// `rcc-world run … --`, to which a command is to be added.
-fn within(setup: Setup, flags: &[&str]) -> Result<Command> {
+fn within(setup: Setup) -> Result<Command> {
     let mut command = Command::new(program()?);
-    command.args(setup.arguments(flags)).env_remove(VARIABLE);
+    command.args(setup.arguments()).env_remove(VARIABLE);
     Ok(command)
 }
 

@@ -14,6 +14,7 @@ use crate::description::Description;
 use crate::dns::Dns;
 use crate::map;
 use crate::model::Model;
+use crate::outside::Outside;
 use crate::routes::{Site, any};
 use crate::servers::{Manner, Shared, by_address, tcp, udp};
 use crate::tls::Authority;
@@ -30,7 +31,7 @@ pub fn run(description: &Path) -> Result<()> {
     std::fs::write(&world.ca_pem, authority.pem())?;
     witness::open(&world.witness)?;
     let model = Model::new(&world.model_script, &world.model_log, Some(world.model_keys.clone()))?;
-    let dns = Arc::new(Dns::default());
+    let dns = Arc::new(Dns::with(world.outside.then(Outside::inherited).transpose()?));
     let site = Site::new(Some(model), dns.clone(), world.metadata_token.clone(), &world.files)?;
     let shared = Arc::new(Shared { site, authority: Some(authority), named: by_address });
     say("authority")?;

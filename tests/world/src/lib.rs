@@ -19,7 +19,9 @@
 //! wire witness sees what was sent there); `--as-user` needs a program that this user may execute, so not one below
 //! another person's closed home.
 //!
-//! Invariant: a world has no way out. Its namespaces are joined to each other and to nothing else.
+//! Invariant: a world has no way out. Its namespaces are joined to each other and to nothing else; only with `--outside`,
+//! for registries, its internet passes on what is for names that it does not have, and the machine's own network for the
+//! demo with a real model.
 
 pub mod description;
 pub mod dns;
@@ -30,6 +32,7 @@ pub mod internet;
 mod links;
 pub mod map;
 pub mod model;
+mod outside;
 pub mod routes;
 pub mod runner;
 pub mod servers;
@@ -40,5 +43,5 @@ pub mod witness;
 
 mod view;
 
-pub use inside::{Setup, inside, inside_machine_network, inside_with, reexec};
+pub use inside::{Setup, inside, inside_with, reexec};
 pub use view::World;

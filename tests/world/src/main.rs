@@ -70,6 +70,9 @@ struct RunArgs {
     /// Stay in the machine's own network, without an internet of the world's
     #[arg(long, conflicts_with = "keep_log")]
     machine_network: bool,
+    /// Names that the world does not have are those of the machine's own network
+    #[arg(long, conflicts_with = "machine_network")]
+    outside: bool,
     /// The command
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -120,6 +123,7 @@ fn run(command: Sub) -> Result<ExitCode> {
                 private_tmp: args.private_tmp,
                 no_wire: args.no_wire,
                 machine_network: args.machine_network,
+                outside: args.outside,
                 command: args.command,
             };
             return runner::run(&options).map(ExitCode::from);

@@ -29,6 +29,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
 use crate::description::{Description, FOLDER, User, VARIABLE};
 use crate::links;
+use crate::outside::Namespaces;
 use cgroup::Cgroup;
 pub use cgroup::left_over;
 
@@ -58,6 +59,8 @@ pub struct Options {
     /// Whether the command stays in the machine's own network, with no internet made for it: everything else of a world
     /// is there. For the demo with a real model.
     pub machine_network: bool,
+    /// Whether names that the world does not have are those of the machine's own network.
+    pub outside: bool,
     /// The command and its arguments.
     pub command: Vec<OsString>,
 }
@@ -72,6 +75,7 @@ pub fn run(options: &Options) -> Result<u8> {
     let cgroup = Cgroup::create()?;
     let (life_end, life) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
 
+    let outside = options.outside.then(Namespaces::here).transpose()?;
     let network = if options.machine_network { 0 } else { libc::CLONE_NEWNET };
     let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | network | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     // SAFETY: this process has one thread; without a stack of its own the child continues here, as after fork.
@@ -84,7 +88,7 @@ pub fn run(options: &Options) -> Result<u8> {
         if poll(&mut gone, PollTimeout::ZERO)? > 0 {
             std::process::exit(i32::from(FAILED));
         }
-        let code = init(options, &cgroup, start, &signals).unwrap_or_else(|e| {
+        let code = init(options, &cgroup, start, &signals, outside).unwrap_or_else(|e| {
             eprintln!("rcc-world: {e:#}");
             FAILED
         });
@@ -170,16 +174,25 @@ struct Server {
 
 impl Server {
     fn start(what: &str, description: &Path) -> Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
+        Self::start_with(what, description, None)
+    }
+
+    /// With the runner's namespaces, which nothing else in the world has.
+    fn start_with(what: &str, description: &Path, outside: Option<Namespaces>) -> Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command
             .arg0("rcc-world")
             .arg(what)
             .arg("--description")
             .arg(description)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {what}"))?;
+            .process_group(0);
+        if let Some(outside) = outside {
+            // SAFETY: it makes plain system calls alone.
+            unsafe { command.pre_exec(move || outside.hand_over()) };
+        }
+        let mut child = command.spawn().with_context(|| format!("starting {what}"))?;
         let lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
         Ok(Self { child, lines })
     }
@@ -199,7 +212,13 @@ impl Server {
 }
 
 /// Process 1 of the world.
-fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) -> Result<u8> {
+fn init(
+    options: &Options,
+    cgroup: &Cgroup,
+    start: Instant,
+    signals: &SigSet,
+    outside: Option<Namespaces>,
+) -> Result<u8> {
     cgroup.enter()?;
     let mut exposed = options.expose.clone();
     exposed.extend(std::env::current_dir());
@@ -215,6 +234,7 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
     let mut world = Description::in_folder(folder);
     world.watch_wire = !options.no_wire && !options.machine_network;
     world.machine_network = options.machine_network;
+    world.outside = options.outside;
     let path = furnish(&world, folder)?;
 
     users::system()?;
@@ -225,7 +245,7 @@ fn init(options: &Options, cgroup: &Cgroup, start: Instant, signals: &SigSet) ->
             std::os::unix::fs::chown(folder, Some(user.id), Some(user.id))?;
         }
     }
-    let servers = if options.machine_network { Vec::new() } else { surroundings(&mut world, &path)? };
+    let servers = if options.machine_network { Vec::new() } else { surroundings(&mut world, &path, outside)? };
     world.setup_ms = u64::try_from(start.elapsed().as_millis())?;
     world.write(&path)?;
 
@@ -275,8 +295,8 @@ pub fn surround() -> Result<()> {
 }
 
 /// The internet and the host's services.
-fn surroundings(world: &mut Description, path: &Path) -> Result<Vec<Server>> {
-    let mut internet = Server::start("internet", path)?;
+fn surroundings(world: &mut Description, path: &Path, outside: Option<Namespaces>) -> Result<Vec<Server>> {
+    let mut internet = Server::start_with("internet", path, outside)?;
     internet.await_word("namespace")?;
     links::host_side(internet.child.id())?;
     let mut hostservices = Server::start("hostservices", path)?;

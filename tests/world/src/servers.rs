@@ -14,6 +14,7 @@ use nix::sys::socket::{
 use crate::dns::{Dns, Reply, Via};
 use crate::http::{Connection, Ends, ended};
 use crate::map;
+use crate::outside;
 use crate::routes::{Site, plain};
 use crate::tls::{Authority, Stream};
 use crate::witness::{Event, Hit};
@@ -79,6 +80,11 @@ fn serve(stream: TcpStream, manner: Manner, shared: &Shared) -> Result<()> {
         sni: None,
         proto: "tcp",
     };
+    if let Some(name) = shared.site.dns.outside.as_ref().and_then(|outside| outside.name(local.ip())) {
+        ends.server = "outside".into();
+        ends.hit(Event::Connect).record();
+        return outside::splice(&stream, &name, local.port());
+    }
     match manner {
         Manner::Banner => ends.server = "ssh".into(),
         Manner::Echo => ends.server = "echo".into(),

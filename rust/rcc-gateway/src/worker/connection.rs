@@ -10,13 +10,13 @@ use super::{endpoint, http_relay, report};
 use crate::client_hello::{self, Guard};
 use crate::http1;
 use crate::stand_in;
+use nix::sys::socket::{getsockopt, sockopt};
 use rcc_policy::{Check, Decision, HostName, Ranges, Resolved, Target};
 use rcc_proto::REPORT_HOST;
 use serde_json::json;
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -300,19 +300,16 @@ async fn checked(
 
 /// The address that was dialled: before the redirect, or, where there was none, the socket's own (`AnyIP`).
 fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
-    const SO_ORIGINAL_DST: i32 = 80;
-    // SAFETY: an all-zero sockaddr_in is a valid value.
-    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    let mut size = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap_or(0);
-    // SAFETY: the kernel writes at most `size` bytes, the struct's own size, to `address`.
-    let done = unsafe {
-        libc::getsockopt(client.as_raw_fd(), libc::SOL_IP, SO_ORIGINAL_DST, (&raw mut address).cast(), &raw mut size)
-    };
-    if done == 0 && i32::from(address.sin_family) == libc::AF_INET {
-        let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
-        return Ok((ip, u16::from_be(address.sin_port)).into());
+    // A socket of IPv6 takes both, and has the one or the other.
+    if let Ok(meant) = getsockopt(client, sockopt::OriginalDst) {
+        let ip = Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr));
+        return Ok((ip, u16::from_be(meant.sin_port)).into());
     }
-    client.local_addr()
+    if let Ok(meant) = getsockopt(client, sockopt::Ip6tOriginalDst) {
+        return Ok((Ipv6Addr::from(meant.sin6_addr.s6_addr), u16::from_be(meant.sin6_port)).into());
+    }
+    let own = client.local_addr()?;
+    Ok((own.ip().to_canonical(), own.port()).into())
 }
 
 /// Reads something from a client who must say something first; its end is an error.

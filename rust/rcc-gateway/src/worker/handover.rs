@@ -95,21 +95,23 @@ fn wait(fd: &OwnedFd, deadline: Instant) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks that these are the three sockets of one namespace that is not the host's.
-pub fn check(fds: Vec<OwnedFd>, own_namespace: u64) -> Result<Sockets, Problem> {
+/// Checks that these are the three sockets of one namespace that is not the host's. The first is of IPv6, which takes both,
+/// where a range of the policy's is.
+pub fn check(fds: Vec<OwnedFd>, redirect_is: AddressFamily, own_namespace: u64) -> Result<Sockets, Problem> {
     let count = fds.len();
     let Ok([redirect, dns, dns_tcp]) = <[OwnedFd; LISTEN_SOCKETS]>::try_from(fds) else {
         return Err(protocol(&format!("{count} descriptors came with `listen`, not {LISTEN_SOCKETS}")));
     };
     let sockets = Sockets { redirect, dns, dns_tcp };
-    for (fd, kind, proto) in [
-        (&sockets.redirect, SockType::Stream, SockProtocol::Tcp),
-        (&sockets.dns, SockType::Datagram, SockProtocol::Udp),
-        (&sockets.dns_tcp, SockType::Stream, SockProtocol::Tcp),
+    let inet = AddressFamily::Inet;
+    for (fd, family, kind, proto) in [
+        (&sockets.redirect, redirect_is, SockType::Stream, SockProtocol::Tcp),
+        (&sockets.dns, inet, SockType::Datagram, SockProtocol::Udp),
+        (&sockets.dns_tcp, inet, SockType::Stream, SockProtocol::Tcp),
     ] {
         let right = getsockopt(fd, sockopt::SockType) == Ok(kind)
             && number(fd, libc::SO_PROTOCOL) == Some(proto as i32)
-            && number(fd, libc::SO_DOMAIN) == Some(libc::AF_INET)
+            && number(fd, libc::SO_DOMAIN) == Some(family as i32)
             && getsockopt(fd, sockopt::AcceptConn) == Ok(kind == SockType::Stream);
         if !right {
             return Err(protocol("a descriptor is not the socket that it should be"));

@@ -28,7 +28,7 @@ use handover::Received;
 use log::Log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{AddressFamily, MsgFlags, send};
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
@@ -138,6 +138,11 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     for more in granted {
         log.session(&json!({"event": "grants", "grants": more}));
     }
+    let redirect_is = if session.policy().ranges().iter().any(|range| range.addr().is_ipv6()) {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
     tell(
         launcher,
         &FromGateway::Opened(Opened {
@@ -151,7 +156,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     let (ToGateway::Listen, fds) = handover::receive(launcher, Instant::now() + STARTING)? else {
         return Err(handover::protocol("what follows `open` is `listen`"));
     };
-    let sockets = handover::check(fds, prepared.own_namespace)?;
+    let sockets = handover::check(fds, redirect_is, prepared.own_namespace)?;
     Ok((session, sockets, prepared.acceptors, agreed))
 }
 

@@ -91,15 +91,6 @@ impl Session {
         given: FromRoot,
         log: Log,
     ) -> Result<Self, Problem> {
-        // The hook's redirect is for IPv4: there, a range of IPv6 would be a promise that nothing keeps.
-        if let Some(range) = policy.ranges().iter().find(|range| range.addr().is_ipv6()) {
-            return Err(Problem::new(
-                Code::POLICY_BAD_VALUE,
-                range.to_string(),
-                "a session can't reach a range of IPv6 addresses yet",
-                "name the host instead of its addresses; names with IPv6 addresses work",
-            ));
-        }
         let endpoints = endpoint::endpoints(&policy.credentials, credentials, given.keys)?;
         let trust = Rc::new(Trust::new(policy.ca_bundle.clone()));
         let dialer = Dialer::new(

@@ -25,6 +25,7 @@ use rcc_report::{Code, Problem, quoted};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -65,11 +66,11 @@ impl Files {
         };
         let mut all = Self::default();
         let mut bytes_left = ALL_LIMIT;
-        let names: BTreeSet<&str> = [FLAKE, LOCK].into_iter().chain(named.iter().map(String::as_str)).collect();
-        if names.len() > MOST_FILES {
+        let wanted: BTreeSet<&str> = [FLAKE, LOCK].into_iter().chain(named.iter().map(String::as_str)).collect();
+        if wanted.len() > MOST_FILES {
             return Err(refuse("rcc.toml", format!("it names more than {MOST_FILES} files")));
         }
-        for name in names {
+        for name in wanted {
             let bytes = match beneath::read(folder, Path::new(name), FILE_LIMIT) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound && name == FLAKE => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::NotFound && name == LOCK => continue,
@@ -96,7 +97,11 @@ impl Files {
                 digest.update(part);
             }
         }
-        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut text = String::with_capacity(64);
+        for byte in digest.finalize() {
+            let _never_fails = write!(text, "{byte:02x}");
+        }
+        text
     }
 
     /// The difference from what was approved before, for people, a line each, escaped.
@@ -289,9 +294,9 @@ fn outside_of_set(stderr: &str, files: &Files, project: &Project) -> Option<Prob
         names.filter(|name| !name.is_empty() && !known(name)).find_map(|n| there(&n).map(|o| (n, o)))?;
     let is_folder = nix::sys::stat::fstat(&opened).is_ok_and(|about| about.st_mode & libc::S_IFMT == libc::S_IFDIR);
     let wanted = if is_folder { format!("{name}/FILE") } else { name.clone() };
-    let mut named: Vec<&str> = files.0.keys().map(String::as_str).filter(|n| *n != FLAKE && *n != LOCK).collect();
-    named.push(&wanted);
-    let list: Vec<String> = named.iter().map(|n| format!("{n:?}")).collect();
+    let mut list: Vec<&str> = files.0.keys().map(String::as_str).filter(|n| *n != FLAKE && *n != LOCK).collect();
+    list.push(&wanted);
+    let list: Vec<String> = list.iter().map(|n| format!("{n:?}")).collect();
     Some(Problem::new(
         Code::TOOLCHAIN_FILES,
         project.path.join(&name).display().to_string(),

@@ -5,12 +5,12 @@
 
 use super::netlink::{Message, Nest, Netlink};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, bind, connect, getsockopt, listen,
-    setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, connect, getsockopt,
+    listen, setsockopt, socket, sockopt,
 };
 use rcc_proto::{REDIRECT_PORT, RESOLVER, STAND_IN_RANGE};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// An address range, network address and prefix length.
@@ -73,12 +73,18 @@ pub fn build(ranges: &[Range]) -> io::Result<Listeners> {
     route.request(all.iter().map(|r| local_route(*r)).collect())?;
     let mut nft = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     redirect(&mut nft, &all)?;
+    let sixth = all.iter().find_map(|r| if let IpAddr::V6(first) = r.address { Some(first) } else { None });
     let listeners = Listeners {
-        redirect: tcp_listener(Ipv4Addr::LOCALHOST, REDIRECT_PORT, 512)?,
+        redirect: if sixth.is_some() {
+            both_families()?
+        } else {
+            tcp_listener(Ipv4Addr::LOCALHOST, REDIRECT_PORT, 512)?
+        },
         dns_udp: bound(SockType::Datagram, RESOLVER, 53)?,
         dns_tcp: tcp_listener(RESOLVER, 53, 64)?,
     };
     prove(&listeners)?;
+    sixth.map_or(Ok(()), |first| prove_ipv6(&listeners, first))?;
     Ok(listeners)
 }
 
@@ -89,10 +95,7 @@ fn prove(listeners: &Listeners) -> io::Result<()> {
     let probe = SocketAddrV4::new(Ipv4Addr::new(198, 19, 255, 254), 1);
     let dialler = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     connect(dialler.as_raw_fd(), &SockaddrIn::from(probe))?;
-    let arrived = nix::sys::socket::accept4(listeners.redirect.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-    // SAFETY: accept4 just returned this descriptor and nothing else owns it.
-    let arrived = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(arrived) };
-    let meant = getsockopt(&arrived, sockopt::OriginalDst)?;
+    let meant = getsockopt(&arrived(listeners)?, sockopt::OriginalDst)?;
     if u32::from_be(meant.sin_addr.s_addr) != u32::from(*probe.ip()) {
         return Err(wrong("the redirect does not keep the address that was dialled"));
     }
@@ -103,6 +106,34 @@ fn prove(listeners: &Listeners) -> io::Result<()> {
         Ok(()) => Err(wrong("an address outside every range answered")),
         Err(e) => Err(wrong(&format!("an address outside every range gave {e}, not ENETUNREACH"))),
     }
+}
+
+fn arrived(listeners: &Listeners) -> io::Result<OwnedFd> {
+    let arrived = nix::sys::socket::accept4(listeners.redirect.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: accept4 just returned this descriptor and nothing else owns it.
+    Ok(unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(arrived) })
+}
+
+/// The same for IPv6, where a range of the policy's has it: by the range's first address.
+fn prove_ipv6(listeners: &Listeners, first: Ipv6Addr) -> io::Result<()> {
+    let dialler = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(dialler.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(first, 1, 0, 0)))?;
+    let meant = getsockopt(&arrived(listeners)?, sockopt::Ip6tOriginalDst)?;
+    if meant.sin6_addr.s6_addr != first.octets() {
+        return Err(io::Error::other("the redirect does not keep the IPv6 address that was dialled"));
+    }
+    Ok(())
+}
+
+/// The redirect's listener where a range is of IPv6: the one socket takes both. (A redirect leads to the loopback address of
+/// its family.)
+fn both_families() -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+    bind(fd.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, REDIRECT_PORT, 0, 0)))?;
+    listen(&fd, Backlog::new(512)?)?;
+    Ok(fd)
 }
 
 fn bound(kind: SockType, address: Ipv4Addr, port: u16) -> io::Result<OwnedFd> {

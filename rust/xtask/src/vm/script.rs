@@ -59,6 +59,7 @@ pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     let mut all = vec![
         steps.run("setup again", || setup_again(machine)),
         steps.run("status", || status(machine)),
+        steps.run("units are out of the person's reach", || units(machine)),
         steps.run("exposure of the service", || exposure(machine, steps)),
         steps.run("the real agent", || agent(machine)),
         steps.run("confined workers", || confined(machine)),
@@ -132,7 +133,26 @@ fn status(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// The same, while nothing brings the table back.
+/// What the person may not do to the units, without sudo; each succeeds for root.
+const ON_UNITS: &str = r#"cd /etc/systemd/system && for unit in rcc-*; do
+    for try in 'echo x >> $unit' ': > $unit' 'rm -f $unit' 'mv $unit $unit.old' 'chmod 666 $unit' 'ln -sf /dev/null $unit'         'mkdir $unit.d' 'systemctl --no-ask-password stop $unit' 'systemctl --no-ask-password kill $unit'         'systemctl --no-ask-password disable $unit' 'systemctl --no-ask-password mask --runtime $unit'         'systemctl --no-ask-password set-property --runtime $unit IPAddressDeny='; do
+      (eval "$try") > /dev/null 2>&1 < /dev/null && echo "DONE, $unit: $try"
+    done
+  done
+  echo end"#;
+
+fn units(machine: &mut Machine) -> Result<()> {
+    let listing = "ls -l --time-style=full-iso /etc/systemd/system /run/systemd/system; sha256sum /etc/systemd/system/rcc-*; \
+                   systemctl is-active rcc-firewall.timer rcc-gateway.socket rcc-status.socket";
+    let before = machine.succeeds(Who::Root, listing)?;
+    let said = machine.succeeds(Who::Person, ON_UNITS)?;
+    ensure!(said == "end\n", "{said}");
+    let after = machine.succeeds(Who::Root, listing)?;
+    ensure!(before == after, "{before}\n---\n{after}");
+    self::status(machine)
+}
+
+/// The status, while nothing brings the table back.
 fn status_without_the_table(machine: &mut Machine) -> Result<()> {
     machine.succeeds(Who::Root, "systemctl stop rcc-firewall.timer rcc-firewall.path && nft flush ruleset")?;
     let said = machine.run(Who::Person, "rcc status --json", PATIENCE)?;

@@ -5,7 +5,7 @@ use rcc_attacks::{Attack, Control, Expect, Trace, table};
 use rcc_rig::{Rig, USER};
 use rcc_world::{Setup, inside_with};
 
-const WORLD: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: false };
+const WORLD: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: false, outside: false };
 
 macro_rules! class {
     ($test:ident, $class:ident) => {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-const WORLD: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: false };
+const WORLD: Setup = Setup { user: Some(USER), as_user: false, private_tmp: false, no_wire: false, outside: false };
 /// Where the key is by right: what `rcc login` kept, the world's own description (root's), and the model's server.
 const BY_RIGHT: &[&str] = &["/home/dev/.config/rcc/anthropic-key", "/run/rcc-world", "/run/current-system"];
 const OUTSIDE: &[&str] = &["/run", "/home/dev", "/etc", "/var", "/root", "/opt", "/dev/shm"];

@@ -2,7 +2,8 @@
 //! ratios. `rcc-bench client` is the other end of the egress bench, the same program inside a session and outside.
 
 use anyhow::{Context, Result, bail, ensure};
-use rcc_launch::{podman, seccomp};
+use rcc_launch::machine::Person;
+use rcc_launch::{home, podman, seccomp};
 use rcc_rig::{Rig, shown};
 use rcc_world::World;
 use serde_json::Value;
@@ -21,9 +22,10 @@ fn main() -> ExitCode {
         ["start"] => start(),
         ["egress"] => egress(),
         ["check"] => check(),
+        ["closures"] => closures(),
         ["launch-check"] => launch_check(),
         ["client", name] => client(name),
-        _ => Err(anyhow::anyhow!("usage: rcc-bench start | egress | check | client NAME")),
+        _ => Err(anyhow::anyhow!("usage: rcc-bench start | egress | check | closures | client NAME")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,6 +84,69 @@ fn start() -> Result<()> {
         "difference                 {:.1} ms: gateway session, session folder, hook, watching",
         median(&with) - median(&without)
     );
+    Ok(())
+}
+
+/// Store paths of a closure: a shell, a small devShell, a usual one, a large one.
+const CLOSURES: [usize; 4] = [5, 300, 1000, 3000];
+
+/// `rcc run -- true` with an approved toolchain of so many store paths, interleaved.
+fn closures() -> Result<()> {
+    let world = world()?;
+    let rig = Rig::start(&world, &["allowed.example:443"], "")?;
+    fs::create_dir_all("/nix")?;
+    // The world is this process's alone, and so is what is mounted in it.
+    let here = rig.user.runtime_dir.join("nix");
+    fs::create_dir(&here)?;
+    let name = |number: usize| format!("{number:032}-path");
+    for number in 0..CLOSURES[CLOSURES.len() - 1] {
+        fs::create_dir_all(here.join("store").join(name(number)).join("bin"))?;
+    }
+    let bin = here.join("store").join(name(0)).join("bin");
+    fs::copy("/usr/bin/bash-static", bin.join("bash")).context("bash-static")?;
+    fs::copy("/usr/bin/busybox", bin.join("true")).context("busybox")?;
+    rcc_rig::bind(&here, Path::new("/nix"))?;
+    let person =
+        Person { name: rig.user.name.clone(), uid: rig.user.id, gid: rig.user.id, home: rig.user.home.clone() };
+    let toolchains = home::data_folder(&person).join("toolchains");
+    let project = toolchains.join(home::folder_for(&person, &rig.project).file_name().context("a name")?);
+    let content = "0".repeat(64);
+    rcc_rig::make_folder(&project.join(&content).join("source"), &rig.user)?;
+    let bash = format!("/nix/store/{}/bin/bash", name(0));
+    let path = format!("/nix/store/{}/bin", name(0));
+    fs::write(project.join(&content).join("environment"), format!("PATH='{path}'\nexport PATH\n"))?;
+    let use_closure = |size: usize| -> Result<()> {
+        let record = serde_json::json!({
+            "version": 1, "project": rig.project, "content": content, "files": [],
+            "store": (0..size).map(name).collect::<Vec<_>>(),
+            "found": { "bash": bash, "env": null, "loader": null, "nix_ld": null, "libraries": [], "path": [path] },
+        });
+        fs::write(project.join("approved.json"), record.to_string())?;
+        own(&toolchains, rig.user.id)
+    };
+    let mut all: Vec<Vec<f64>> = vec![Vec::new(); CLOSURES.len()];
+    println!(
+        "closures: milliseconds to run `true` with a toolchain of so many store paths, {STARTS} times each, interleaved;"
+    );
+    println!("load average {} before", load());
+    for round in 0..STARTS + 3 {
+        for (size, times) in CLOSURES.iter().zip(&mut all) {
+            use_closure(*size)?;
+            let took = timed(&mut rig.rcc(["run", "--", "true"]))?;
+            if round >= 3 {
+                times.push(took);
+            }
+        }
+    }
+    let smallest = median(&all[0]);
+    for (size, times) in CLOSURES.iter().zip(&all) {
+        let (more, ratio) = (median(times) - smallest, median(times) / smallest);
+        println!(
+            "{size:>5} store paths          {:<26} ratio {ratio:.3}, {more:.1} ms more than the smallest",
+            spread(times)
+        );
+    }
+    println!("(aim: at 1000 no more than 30 ms over the smallest)");
     Ok(())
 }
 

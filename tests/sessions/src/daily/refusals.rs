@@ -80,8 +80,8 @@ const HOSTILE_INDEX: &str = "git init -q ~/hostile; cd ~/hostile; git -c user.na
 
 const WORKTREE: &str =
     "for r in a b; do git init -q ~/$r; git -C ~/$r -c user.name=a -c user.email=a@b commit -q --allow-empty -m 1; done
-    git -C ~/a worktree add -q ~/theirs; git -C ~/b worktree add -q ~/other; cp ~/theirs/.git ~/theirs/.git-own
-    echo \"gitdir: $HOME/b/.git/worktrees/other\" >~/theirs/.git";
+    git -C ~/a worktree add -q ~/theirs; git -C ~/b worktree add -q ~/of-b; cp ~/theirs/.git ~/theirs/.git-own
+    echo \"gitdir: $HOME/b/.git/worktrees/of-b\" >~/theirs/.git";
 
 /// All that the issue names. The policy is changed.
 pub fn table(rig: &Rig<'_>) -> Result<Table> {

@@ -5,7 +5,8 @@ use rcc_world::{Setup, inside_with, token};
 
 use crate::client::sh;
 
-const PERSON: Setup = Setup { user: Some("agent-owner"), as_user: true, private_tmp: false, no_wire: false };
+const PERSON: Setup =
+    Setup { user: Some("agent-owner"), as_user: true, private_tmp: false, no_wire: false, outside: false };
 
 /// A root filesystem of empty folders and links, as NOTES say, and how Podman is called.
 const PODMAN: &str = r#"
