@@ -82,17 +82,29 @@ fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
 /// Takes away what the runtime itself keeps of a container: when conmon was killed, Podman no longer asks for it.
 fn forget(machine: &Machine, id: &str) {
     let Ok(runtime) = crate::machine::program("crun") else { return };
-    let _failed_or_gone = Command::new(runtime)
-        .arg(format!("--root={}", machine.runtime_dir.join("crun").display()))
-        .args(["delete", "--force", id])
-        .env_clear()
-        .env("XDG_RUNTIME_DIR", &machine.runtime_dir)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let states = machine.runtime_dir.join("crun");
+    let delete = || {
+        let _failed_or_gone = Command::new(&runtime)
+            .arg(format!("--root={}", states.display()))
+            .args(["delete", "--force", id])
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", &machine.runtime_dir)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    };
+    delete();
     monitor_ends(id);
+    // One that is still being created has no state yet that could be deleted.
+    if end_calls("conmon", id) | end_calls("crun", id) {
+        delete();
+    }
+    let state = states.join(id);
+    if state.exists() && !state.join("status").exists() {
+        let _gone_already = fs::remove_dir_all(state);
+    }
     forget_exit(machine, id);
 }
 
@@ -135,22 +147,24 @@ fn is_call(pid: i32, program: &str, word: &str) -> bool {
     words.next().is_some_and(|first| first.ends_with(program.as_bytes())) && words.any(|w| w == word.as_bytes())
 }
 
-/// Ends the Podmans that still make the container of this name: when its first process was killed, its second, in the user
-/// namespace, lives on for a while, and would add to the books and the session's folder what has just been taken away.
-fn end_makers(name: &str) {
-    for pid in calls("podman", &format!("--name={name}")) {
+/// Kills the processes of a program that have this word among their arguments, and waits for their end; whether there were any.
+fn end_calls(program: &str, word: &str) -> bool {
+    let mut any = false;
+    for pid in calls(program, word) {
         let Ok(process) = process::pidfd(pid) else { continue };
         // The number may have become another's before it was opened.
-        if is_call(pid, "podman", &format!("--name={name}")) {
+        if is_call(pid, program, word) {
             process::kill(&process);
             let _at_last =
-                poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::from(MAKER_PATIENCE));
+                poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::from(END_PATIENCE));
+            any = true;
         }
     }
+    any
 }
 
 /// How long the kernel may take to end a process that was killed, in milliseconds.
-const MAKER_PATIENCE: u16 = 2000;
+const END_PATIENCE: u16 = 2000;
 
 /// How long what a killed Podman left half done waits for another one to be done with the books.
 const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
@@ -183,17 +197,20 @@ fn half_done(storage: &Path, books: &Path) -> impl Iterator<Item = PathBuf> {
 /// The ids of all layers that the books have; none if these are not understood.
 fn layers(books: &Path) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
-    for name in ["layers.json", "volatile-layers.json"] {
-        let text = match fs::read(books.join(name)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            text => text.ok()?,
-        };
-        let list: Vec<serde_json::Value> = serde_json::from_slice(&text).ok()?;
-        for layer in list {
+    for layer in ["layers.json", "volatile-layers.json"].into_iter().map(|name| list(&books.join(name))) {
+        for layer in layer? {
             all.insert(layer.get("id")?.as_str()?.to_owned());
         }
     }
     Some(all)
+}
+
+/// What one of the books has, nothing if it is not there; none if it is not understood.
+fn list(book: &Path) -> Option<Vec<serde_json::Value>> {
+    match fs::read(book) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Some(Vec::new()),
+        text => serde_json::from_slice(&text.ok()?).ok(),
+    }
 }
 
 /// Takes a lock of containers/storage's to write, as soon as nobody has it; it is held until the file is closed.
@@ -229,17 +246,33 @@ pub fn exits(machine: &Machine) -> PathBuf {
 /// The id that Podman gave a session's container; none where it did not come to that.
 #[must_use]
 pub fn container_id(places: &Places) -> Option<String> {
-    let id = fs::read_to_string(places.container_id()).ok()?;
-    id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id).filter(|id| !id.is_empty())
+    fs::read_to_string(places.container_id()).ok().filter(|id| is_id(id))
+}
+
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The id that Podman's books have for a container of this name.
+fn recorded(storage: &Path, name: &str) -> Option<String> {
+    let books = storage.join("vfs-containers");
+    let all = ["containers.json", "volatile-containers.json"].into_iter().filter_map(|file| list(&books.join(file)));
+    let named =
+        |container: &serde_json::Value| container["names"].as_array().is_some_and(|n| n.iter().any(|n| n == name));
+    all.flatten().find(named)?["id"].as_str().filter(|id| is_id(id)).map(str::to_owned)
 }
 
 /// Removes a session's container that may be left; there is nobody to tell if it was not.
 pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&str>) {
-    end_makers(name);
+    // When Podman's first process was killed, its second, in the user namespace, lives on for a while, and would add to the
+    // books and the session's folder what has just been taken away.
+    end_calls("podman", &format!("--name={name}"));
+    // One that was killed early has not written the id where it was told to.
+    let id = id.map(str::to_owned).or_else(|| recorded(&spec.storage, name));
     quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
     forget_half_written(&spec.storage);
     if let Some(id) = id {
-        forget(machine, id);
+        forget(machine, &id);
     }
 }
 
