@@ -29,4 +29,10 @@ assert
   && home.config.home.packages == [ pkgs.rcc ];
 assert settled.config.warnings == [ ];
 assert lib.length policied.failed == 1;
-pkgs.runCommand "rcc-other-modules" { } "touch $out"
+pkgs.runCommand "rcc-other-modules"
+  { direnv = home.config.xdg.configFile."direnv/lib/rcc.sh".source; }
+  ''
+    bash -n $direnv
+    grep -q '^use_rcc() {$' $direnv
+    touch $out
+  ''

@@ -21,7 +21,11 @@ let
     in
     lib.attrNames outputs == [ "devShells" ]
     && outputs.devShells.${pkgs.stdenv.hostPlatform.system} ? default;
+  # One nixpkgs for all, which is rcc's own.
+  locked = file: (lib.importJSON file).nodes.nixpkgs;
+  same = template: locked (template.path + "/flake.lock") == locked ../flake.lock;
 in
+assert lib.all same (lib.attrValues self.templates);
 assert lib.all only (lib.attrValues self.templates);
 pkgs.runCommand "rcc-templates"
   {

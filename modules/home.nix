@@ -35,5 +35,9 @@ in
       lib.optional (!cfg.machineIsSetUp)
         "programs.rcc installs the command alone. The host firewall and the gateway can't come from home-manager, and without them no session starts: ${roots}; then programs.rcc.machineIsSetUp = true;";
     home.packages = [ cfg.package ];
+    # `use rcc` in an .envrc. Without direnv nobody reads it.
+    xdg.configFile."direnv/lib/rcc.sh".source = pkgs.runCommand "rcc-direnv.sh" {
+      nativeBuildInputs = [ cfg.package ];
+    } "rcc toolchain env --direnv > $out";
   };
 }

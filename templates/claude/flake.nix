@@ -25,6 +25,9 @@
             packages = [
               pkgs.bashInteractive
               pkgs.coreutils
+              pkgs.findutils
+              pkgs.gnugrep
+              pkgs.gnused
               pkgs.git
             ];
           };

@@ -23,8 +23,13 @@
         {
           default = pkgs.mkShell {
             packages = [
-              pkgs.go
+              pkgs.bashInteractive
+              pkgs.coreutils
+              pkgs.findutils
+              pkgs.gnugrep
+              pkgs.gnused
               pkgs.git
+              pkgs.go
             ];
           };
         }

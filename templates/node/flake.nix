@@ -23,8 +23,20 @@
         {
           default = pkgs.mkShell {
             packages = [
-              pkgs.nodejs
+              pkgs.bashInteractive
+              pkgs.coreutils
+              pkgs.findutils
+              pkgs.gnugrep
+              pkgs.gnused
               pkgs.git
+              pkgs.nodejs
+            ]
+            ++ pkgs.lib.optionals pkgs.stdenv.hostPlatform.isLinux [
+              # Programs that were not built by Nix (of npm, wheels, uv) find their loader and libraries by these.
+              pkgs.nix-ld
+              pkgs.stdenv.cc.cc.lib
+              pkgs.zlib
+              pkgs.openssl
             ];
           };
         }

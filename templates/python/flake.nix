@@ -23,9 +23,21 @@
         {
           default = pkgs.mkShell {
             packages = [
+              pkgs.bashInteractive
+              pkgs.coreutils
+              pkgs.findutils
+              pkgs.gnugrep
+              pkgs.gnused
+              pkgs.git
               pkgs.python3
               pkgs.uv
-              pkgs.git
+            ]
+            ++ pkgs.lib.optionals pkgs.stdenv.hostPlatform.isLinux [
+              # Programs that were not built by Nix (of npm, wheels, uv) find their loader and libraries by these.
+              pkgs.nix-ld
+              pkgs.stdenv.cc.cc.lib
+              pkgs.zlib
+              pkgs.openssl
             ];
           };
         }

@@ -23,12 +23,17 @@
         {
           default = pkgs.mkShell {
             packages = [
+              pkgs.bashInteractive
+              pkgs.coreutils
+              pkgs.findutils
+              pkgs.gnugrep
+              pkgs.gnused
+              pkgs.git
               pkgs.cargo
               pkgs.rustc
               pkgs.clippy
               pkgs.rustfmt
               pkgs.gcc
-              pkgs.git
             ];
           };
         }

@@ -113,6 +113,7 @@ const REQUIREMENTS: &[Requirement] = &[
     // Static: what is in a store of the tests'.
     program(Purpose::Nix, "bash-static", "bash-static"),
     program(Purpose::Nix, "busybox", "busybox-static"),
+    program(Purpose::Nix, "direnv", "direnv"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),
     program(Purpose::Test, "make", "make"),

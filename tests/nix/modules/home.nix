@@ -2,8 +2,16 @@
 { lib, ... }:
 {
   imports = [ ./common.nix ];
-  options.home.packages = lib.mkOption {
-    type = lib.types.listOf lib.types.package;
-    default = [ ];
+  options = {
+    home.packages = lib.mkOption {
+      type = lib.types.listOf lib.types.package;
+      default = [ ];
+    };
+    xdg.configFile = lib.mkOption {
+      type = lib.types.attrsOf (
+        lib.types.submodule { options.source = lib.mkOption { type = lib.types.path; }; }
+      );
+      default = { };
+    };
   };
 }

@@ -85,10 +85,11 @@ let
   setup = derivation {
     name = "stdenv";
     inherit system;
-    builder = "/bin/sh";
+    builder = host.bash;
     args = [
       "-c"
-      "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup"
+      # Not `cp` last: bash would become it, it closes its outputs before it ends, and Nix then kills what it takes for done.
+      "PATH=${host.path}; mkdir -p $out; cp ${./setup.sh} $out/setup; :"
     ];
   };
 
@@ -118,6 +119,7 @@ let
       inherit mkDerivation;
       hostPlatform = platform;
       cc.libc.static = runCommand "libc-static" { } "mkdir -p $out/bin";
+      cc.cc.lib = runCommand "libstdc++" { } "mkdir -p $out/bin";
     };
     stdenvNoCC = base.stdenv;
     rustPlatform.buildRustPackage =
@@ -256,6 +258,9 @@ let
       "node"
       "npm"
     ];
+    nix-ld = runCommand "nix-ld" { } "mkdir -p $out/bin";
+    zlib = runCommand "zlib" { } "mkdir -p $out/bin";
+    openssl = hostTool "openssl";
     nftables = hostTool "nft";
     podman = hostTool "podman";
     deadnix = hostTool "deadnix";

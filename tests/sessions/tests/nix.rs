@@ -1,14 +1,17 @@
-//! The way by Nix, from a machine that has never seen rcc: `nix run .#setup`, the line that it ends with, `nix run .#claude`.
+//! The way by Nix, from a machine that has never seen rcc: `nix run .#setup`, the line that it ends with, `nix run .#claude`;
+//! and what of an agent's edits direnv and rcc run on the host: nothing.
 //! Nix and Claude Code are real; nixpkgs is the stand-in of tests/nix, whose programs and agent are those of the tests.
 
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
-use rcc_sessions::{SETUP, root, succeeds};
+use rcc_sessions::store::{NIX, Store, nix_calls};
+use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 const SETTINGS: &str = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n\
     flake-registry =\ndownload-attempts = 1\n";
@@ -46,7 +49,14 @@ impl Nix {
         Ok(nix)
     }
 
+    /// An app of rcc's own flake.
     fn run(&self, rig: &Rig<'_>, app: &str, words: &[&str]) -> Command {
+        let app = format!("path:{}#{app}", self.flake.display());
+        self.run_of(rig, &app, &["nixpkgs", "nix2container"], words)
+    }
+
+    /// What a flake starts, with stand-ins for these inputs.
+    fn run_of(&self, rig: &Rig<'_>, app: &str, inputs: &[&str], words: &[&str]) -> Command {
         let mut command = rig.command("/usr/bin/nix");
         let own = |name| self.own.join(name);
         command.env("NIX_CONFIG", SETTINGS).env("NIX_USER_CONF_FILES", "/dev/null").envs([
@@ -55,9 +65,10 @@ impl Nix {
             ("NIX_LOG_DIR", own("log")),
             ("NIX_CONF_DIR", own("etc")),
         ]);
-        command.arg("run").arg(format!("path:{}#{app}", self.flake.display()));
-        for input in ["nixpkgs", "nix2container"] {
-            command.args(["--override-input", input, &format!("path:{}", self.stand_ins.join(input).display())]);
+        command.args(["run", app]);
+        for input in inputs {
+            let stand_in = self.stand_ins.join(input.trim_start_matches("rcc/"));
+            command.args(["--override-input", input, &format!("path:{}", stand_in.display())]);
         }
         command.arg("--").args(words).env("ANTHROPIC_API_KEY", &rig.world.at.model_keys.api_key);
         command
@@ -106,7 +117,164 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
         let result = results.first().context("the agent ran nothing")?;
         ensure!(result.contains("200 ") && result.contains("Could not resolve host: denied.example"), "{result}");
         ensure!(result.contains("No such file or directory"), "the person's folder is there: {result}");
+        made_by_mk_agent(&rig, &nix)?;
         ensure!(!agents.exists(), "the app brings its agent itself, and fetches none for the person");
+        Ok(())
+    });
+}
+
+/// A flake of the person's that makes an agent of a package.
+const AGENT: &str = r#"{
+  inputs.rcc.url = "path:@RCC@";
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs";
+  outputs =
+    { rcc, nixpkgs, ... }:
+    let
+      system = "@SYSTEM@";
+      pkgs = nixpkgs.legacyPackages.${system};
+    in
+    {
+      packages.${system}.default = rcc.lib.mkAgent {
+        inherit pkgs;
+        inherit (rcc.packages.${system}) rcc;
+        package = pkgs.writeShellScriptBin "agent" ''
+          echo "$1 $2 $(tool)"
+          curl -sS -o /dev/null -w '%{http_code} ' http://allowed.example/
+          curl -sS http://denied.example/ 2>&1
+          ls ~/nix/flake 2>&1
+          echo x >$0 || true
+        '';
+        toolchain = [ (pkgs.writeShellScriptBin "tool" "echo of the toolchain") ];
+        arguments = [ "an argument" ];
+      };
+    };
+}
+"#;
+
+/// `lib.mkAgent`: its program has its closure and its arguments, the policy's hosts, and nothing of the person's.
+fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
+    let folder = rig.user.home.join("agent");
+    make_folder(&folder, &rig.user)?;
+    let text = AGENT.replace("@RCC@", &nix.flake.display().to_string());
+    let text = text.replace("@SYSTEM@", &format!("{}-linux", std::env::consts::ARCH));
+    std::fs::write(folder.join("flake.nix"), text)?;
+    let inputs = ["nixpkgs", "rcc/nixpkgs", "rcc/nix2container"];
+    let output = nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?;
+    let said = succeeds(&output)?;
+    ensure!(said.contains("an argument another of the toolchain"), "{}", shown(&output));
+    ensure!(said.contains("200 ") && said.contains("Could not resolve host: denied.example"), "{said}");
+    ensure!(said.contains("No such file"), "{said}");
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{}", shown(&output));
+    Ok(())
+}
+
+/// The person's direnv, in the project.
+fn direnv(rig: &Rig<'_>, script: &str) -> Result<Output> {
+    Ok(rig.command("/usr/bin/direnv").args(["exec", ".", "/bin/bash", "-c", script]).output()?)
+}
+
+#[test]
+fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
+    inside_with(SETUP, |world| {
+        // Here the person lets the agent write what is covered else.
+        let rig = Rig::start(world, &[], "[protect]\nread_only = []")?;
+        let store = Store::make(&rig)?;
+        let home = rig.user.home.display();
+        let file = |name: &str, text: &str| -> Result<()> {
+            let path = rig.project.join(name);
+            std::fs::write(&path, text)?;
+            Ok(chown(&path, Some(rig.user.id), Some(rig.user.id))?)
+        };
+        file("rcc.toml", "[toolchain]\nroot = \"nix\"\nfiles = [\"shell.nix\"]\n")?;
+        file("shell.nix", "\"imported\"\n")?;
+        file("flake.nix", &store.flake("", "GREETING = \"approved\"; imported = import ./shell.nix;"))?;
+        file(".envrc", "use rcc\n")?;
+        user(
+            &rig,
+            "mkdir -p ~/.config/direnv/lib; rcc toolchain env --direnv >~/.config/direnv/lib/rcc.sh; direnv allow",
+        )?;
+        let before = direnv(&rig, "echo \"[$GREETING]\"")?;
+        ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
+        let said = refused(rig.rcc(["toolchain", "approve"]), "RCC-807")?;
+        let content = said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
+        succeeds(&rig.rcc(["toolchain", "approve", "--content", content]).output()?)?;
+        let greeting = "echo \"$GREETING $imported\"; ls ~/evil* 2>/dev/null || true";
+        ensure!(succeeds(&direnv(&rig, greeting)?)?.trim() == "approved imported", "direnv has the devShell");
+
+        let evil = format!("builtins.trace \"evil\" (builtins.readFile {home}/.bashrc)");
+        succeeds(&rig.inside(&format!(
+            "sed -i 's/approved/evil/; s|GREETING|shellHook = \"touch {home}/evil1\"; GREETING|' flake.nix
+            echo '{{ \"nodes\": {{}}, \"root\": \"evil\", \"version\": 7 }}' >flake.lock; echo '{evil}' >shell.nix
+            grep -q evil flake.nix && grep -q evil shell.nix"
+        ))?)?;
+        let calls = nix_calls()?.len();
+        let after = direnv(&rig, greeting)?;
+        ensure!(succeeds(&after)?.trim() == "approved imported", "direnv: {}", shown(&after));
+        let session = rig.inside("echo $GREETING $imported; ls ~/evil*")?;
+        ensure!(String::from_utf8_lossy(&session.stdout).trim() == "approved imported", "{}", shown(&session));
+        ensure!(String::from_utf8_lossy(&session.stderr).contains("RCC-808"), "{}", shown(&session));
+        for app in [&["check"][..], &["plan", "--", "true"], &["toolchain", "env"]] {
+            let _ = rig.rcc(app).output()?;
+        }
+        ensure!(nix_calls()?.len() == calls, "Nix was run: {:?}", nix_calls()?);
+
+        // An .envrc that the agent wrote: direnv asks its user anew.
+        succeeds(&rig.inside(&format!("echo 'touch {home}/evil2' >>.envrc"))?)?;
+        let blocked = direnv(&rig, greeting)?;
+        ensure!(String::from_utf8_lossy(&blocked.stderr).contains("is blocked"), "{}", shown(&blocked));
+        ensure!(user(&rig, "ls ~/evil* 2>/dev/null || true")?.is_empty(), "something of it ran");
+        Ok(())
+    });
+}
+
+/// Each template with a tool that it is for.
+const TEMPLATES: &[(&str, &str)] =
+    &[("claude", "sed"), ("python", "uv"), ("node", "npm"), ("rust", "cargo"), ("go", "go")];
+
+#[test]
+fn each_template_is_the_agents_toolchain_once_it_is_approved() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let _store = Store::make(&rig)?;
+        let nix = Nix::new(&rig)?;
+        let nixpkgs = nix.stand_ins.join("nixpkgs");
+        // What a sandboxed build can reach: static programs, as part of the stand-in.
+        root(&format!(
+            "mkdir -p {0}/static/bin; cd {0}/static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
+            for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
+            echo '{{ path = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = \"\"; agents = \"\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}' >{0}/host.nix",
+            nixpkgs.display()
+        ))?;
+        // A locked input whose content is in the store is not fetched.
+        let call = format!("{NIX}; export PATH=/usr/libexec/real:$PATH");
+        let hash = format!("{call}; nix store add-path --name source {0} >&2; nix hash path {0}", nixpkgs.display());
+        let hash = user(&rig, &hash)?;
+        for (name, tool) in TEMPLATES {
+            let flake = nix.flake.display();
+            user(
+                &rig,
+                &format!(
+                    "{call}; mkdir -p ~/projects/{name}; cd ~/projects/{name}; nix flake init -t path:{flake}#{name}
+                    sed -i 's|\"narHash\": \".*\"|\"narHash\": \"{}\"|' flake.lock; cp flake.lock ~/before
+                    nix develop --no-update-lock-file -c bash -c 'type -p {tool}' | grep ^/nix/store; cmp flake.lock ~/before",
+                    hash.trim()
+                ),
+            )?;
+            let folder = rig.user.home.join("projects").join(name);
+            let rcc = |words: &[&str]| {
+                let mut command = rig.rcc(words);
+                command.current_dir(&folder);
+                command
+            };
+            let said = refused(rcc(&["toolchain", "approve"]), "RCC-807")?;
+            let content =
+                said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
+            succeeds(&rcc(&["toolchain", "approve", "--content", content]).output()?)?;
+            let script = format!("type -p {tool} bash ls; ls -d /usr/bin/python3 || true");
+            let inside = succeeds(&rcc(&["run", "--", "bash", "-c", &script]).output()?)?;
+            let of_store = inside.lines().filter(|line| line.starts_with("/nix/store/")).count();
+            ensure!(of_store == 3 && inside.lines().count() == 3, "{name}: {inside}");
+        }
         Ok(())
     });
 }

@@ -1,5 +1,5 @@
-//! `rcc toolchain list|add|remove`: which toolchains of the home folder the agent sees. `rcc toolchain approve|forget`: the
-//! project's own, from its flake.
+//! `rcc toolchain list|add|remove`: which toolchains of the home folder the agent sees. `rcc toolchain approve|env|forget`:
+//! the project's own, from its flake.
 
 use crate::prepare::asked_for;
 use crate::{Done, along, approval};
@@ -10,7 +10,7 @@ use rcc_launch::machine::{Machine, Person, person};
 use rcc_launch::project::Project;
 use rcc_launch::toolchain::table::{TOOLCHAINS, Toolchain, named};
 use rcc_launch::toolchain::{self, Found};
-use rcc_report::{Code, Problem, escaped};
+use rcc_report::{Code, Problem, escaped, quoted};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,17 @@ enum Command {
         #[arg(long, value_name = "SHA256")]
         content: Option<String>,
     },
+    /// Print what gives a shell of yours the approved devShell: for `eval`, or by direnv's `use rcc`.
+    ///
+    /// It is what you approved last, whatever the project's files say by now; its shellHook runs where you evaluate it.
+    Env {
+        /// The project's folder, if not this one.
+        #[arg(long, value_name = "PATH")]
+        project: Option<PathBuf>,
+        /// Print direnv's `use rcc` instead, for ~/.config/direnv/lib/rcc.sh.
+        #[arg(long, conflicts_with = "project")]
+        direnv: bool,
+    },
     /// Take this project's approved flake away: sessions have the programs of /usr again.
     Forget {
         /// The project's folder, if not this one.
@@ -63,7 +74,21 @@ enum Command {
     },
 }
 
+/// Called in the folder of an .envrc that direnv's user has allowed. What fails has been said, and gives no environment.
+const DIRENV: &str = "\
+use_rcc() {
+  local environment
+  environment=$(rcc toolchain env) || return
+  eval \"$environment\"
+}
+";
+
 pub fn run(args: &ToolchainArgs) -> Done {
+    // Nobody's: a build prints it, too.
+    if let Command::Env { direnv: true, .. } = &args.command {
+        print!("{DIRENV}");
+        return Ok(0);
+    }
     let person = person().map_err(|p| vec![p])?;
     let done = match &args.command {
         Command::List { json } => list(&person, *json),
@@ -71,6 +96,7 @@ pub fn run(args: &ToolchainArgs) -> Done {
         Command::Remove { name } => remove(&person, name),
         Command::Approve { project, content } => return approve(project.as_deref(), content.as_deref()),
         Command::Forget { project } => return forget(project.as_deref()),
+        Command::Env { project, .. } => env(&person, project.as_deref()),
     };
     done.map(|()| 0).map_err(|problem| vec![problem])
 }
@@ -101,6 +127,19 @@ fn forget(path: Option<&Path>) -> Done {
     let state = if was_there { "its flake is not the toolchain any more" } else { "no flake was approved" };
     println!("{}: {state}", escaped(&project.path.display().to_string()));
     Ok(0)
+}
+
+/// Nothing of the project is read but its place.
+fn env(person: &Person, path: Option<&Path>) -> Result<(), Problem> {
+    let project = Project::find(path, person)?;
+    let approved = Approved::read(person, &project)?.ok_or_else(|| {
+        let what = "no flake of this project is approved, so there is no environment";
+        let place = project.join(flake::FLAKE).display().to_string();
+        Problem::new(Code::TOOLCHAIN_UNAPPROVED, place, what, "look at it, then: rcc toolchain approve")
+    })?;
+    approved.whole(person)?;
+    println!(". {}", quoted(approved.environment().display()));
+    Ok(())
 }
 
 fn list(person: &Person, json: bool) -> Result<(), Problem> {

@@ -132,6 +132,10 @@ impl Nix {
         }
         let user = matches!(who, Who::Daemon | Who::User).then_some(USER);
         if user.is_some() {
+            // 2.8 wants a name.
+            if nix::unistd::User::from_uid(USER.into())?.is_none() {
+                ran(&["useradd", "--uid", &USER.to_string(), "--no-create-home", "dev"])?;
+            }
             for path in [&place, &place.join("home")] {
                 chown(path, user, user)?;
             }
@@ -431,13 +435,16 @@ fn write_host(stand_ins: &Path, work: &Path, who: Who) -> Result<()> {
     Ok(())
 }
 
+/// Runs root's program.
+fn ran(words: &[&str]) -> Result<()> {
+    let (program, words) = words.split_first().context("a program")?;
+    let status = Command::new(program).args(words).stdin(Stdio::null()).status()?;
+    ensure!(status.success(), "{program} ended with {status}");
+    Ok(())
+}
+
 /// In a tree, as root: builders of its own, as an installation has them.
 fn start_daemon() -> Result<Child> {
-    let ran = |words: &[&str]| {
-        let status = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).status()?;
-        ensure!(status.success(), "{words:?} ended with {status}");
-        Ok(())
-    };
     ran(&["groupadd", "--system", "--force", "nixbld"])?;
     for n in ["1", "2"] {
         let name = format!("nixbld{n}");
