@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Output;
 
 const ASKS: &str = "[toolchain]\nroot = \"nix\"\nfiles = [\"nix/shell.nix\"]\n";
-const DEV: &str = "GREETING = \"hello\"; imported = import ./nix/shell.nix; shellHook = ''echo talk; touch \"$HOME/hook-ran\"; export HOOKED=1'';";
+const DEV: &str = "NIX_SSL_CERT_FILE = \"/no-cert-file.crt\"; GREETING = \"hello\"; imported = import ./nix/shell.nix; shellHook = ''echo talk; touch \"$HOME/hook-ran\"; export HOOKED=1'';";
 
 /// Writes a file of the user's into the project.
 fn write(rig: &Rig<'_>, name: &str, text: &str) -> Result<()> {
@@ -74,7 +74,7 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
             for absent in /usr/bin/python3 /usr/bin/git /opt /usr/lib/x86_64-linux-gnu; do [ ! -e $absent ] || ls $absent; done
             ls /nix/store | cut -d- -f2- | sort
             cd /nix/store; for to in x $(ls -d *-bash)/x; do ( echo x >$to ) 2>&1 | grep -c 'Read-only'; done
-            echo $PATH | cut -d: -f1,2; echo $TMPDIR | cut -d. -f1; ls /.host /nix/store/.host 2>&1 | grep -c 'No such'";
+            ls $SSL_CERT_FILE $NIX_SSL_CERT_FILE; echo $PATH | cut -d: -f1,2; echo $TMPDIR | cut -d. -f1; ls /.host /nix/store/.host 2>&1 | grep -c 'No such'";
         let output = rig.inside(script)?;
         let shown_inside = succeeds(&output)?.replace(&rig.user.home.display().to_string(), "~");
         let names: Vec<String> = shown_inside.lines().map(without_hash).collect();

@@ -20,11 +20,14 @@ const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs
 const ZONES: &str = "/etc/zoneinfo";
 
 /// Reads the devShell's script and becomes the program. What the script prints is talk; of PATH, rcc's own part stays first.
+/// nixpkgs' builds have a file of certificates that does not exist, and a devShell is made by one.
 const BECOME: &str = "\
 . /run/rcc/environment >&2
 PATH=\"$HOME/.local/bin:/run/rcc/bin:$PATH\"
 SHELL=/bin/bash
-export PATH SHELL
+[ -e \"${SSL_CERT_FILE-}\" ] || SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+[ -e \"${NIX_SSL_CERT_FILE-}\" ] || NIX_SSL_CERT_FILE=$SSL_CERT_FILE
+export PATH SHELL SSL_CERT_FILE NIX_SSL_CERT_FILE
 exec \"$@\"
 ";
 /// Before that, where the session has a store of its own: Nix is told of what is in it, once, and never collects it.
