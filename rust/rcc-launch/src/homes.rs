@@ -152,7 +152,7 @@ fn names(folder: &OwnedFd) -> io::Result<Vec<OsString>> {
 
 /// Removes a folder in `all` and everything in it. Folders in it are moved up one by one rather than descended into: an
 /// agent can nest them deeper than paths, stacks and descriptors go.
-fn remove_tree(all: &OwnedFd, name: &OsStr) -> io::Result<()> {
+pub(crate) fn remove_tree(all: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let device = fstat(all)?.st_dev;
     let mut left = vec![name.to_owned()];
     // No name that a removal that was killed has left.

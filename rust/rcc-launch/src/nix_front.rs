@@ -1,5 +1,5 @@
-//! `nix` and its like as the agent finds them first: one sentence that says that Nix does not run inside. A help, not a
-//! wall: the store inside is read-only and has no database, and the host's daemon is out of reach by any name.
+//! `nix` and its like as the agent finds them first where the session has no store of its own: one sentence that says that
+//! Nix does not run inside. A help, not a wall: there is no database, and the host's daemon is out of reach by any name.
 
 use rcc_report::{Code, Problem};
 
@@ -19,8 +19,8 @@ pub const NAMES: &[&str] = &[
 /// Says so; gives the exit code of a program that is not there.
 #[must_use]
 pub fn run(name: &str) -> u8 {
-    let what = "Nix does not run inside: the store there is the approved toolchain alone, and read-only";
-    let remedy = "use it outside; what the agent is to have belongs into the flake's devShell: rcc toolchain approve";
+    let what = "Nix does not run in this session: it has no store of its own";
+    let remedy = "have it in the devShell of the project's flake (pkgs.nix), and outside: rcc toolchain approve";
     eprintln!("rcc: {}", Problem::new(Code::TOOLCHAIN_NO_NIX, name, what, remedy));
     127
 }

@@ -237,6 +237,8 @@ pub struct Root {
     pub read_only: Vec<PathBuf>,
     /// Names in /nix/store, each mounted read-only there; nothing else of the store is.
     pub store: Vec<String>,
+    /// Places of this project's own, outside, mounted writable inside.
+    pub own: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Folders that are there whatever the host has.

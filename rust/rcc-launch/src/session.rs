@@ -150,6 +150,9 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     })?;
     let id = gateway.opened.session.clone();
     let folder = Folder::create(launch.machine, &id, &launch.project.path, &launch.request.added)?;
+    if let Some(approved) = &launch.toolchain {
+        approved.make_own_store()?;
+    }
     let spec = specification(&launch, &root(&launch), folder.places.clone(), &id);
     let protection = write_folder(&launch, &folder, &spec)?;
     mount_points(&launch, &spec, &home, &home_path)?;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Where the init and the agent's package are inside.
 pub const INSIDE: &str = "/run/rcc";
+/// Where the hook has the host's store for a moment, before the agent's first instruction.
+pub const HOST_STORE: &str = "/nix/.host";
 /// The configuration of git inside, wherever the git that runs was built to look for it.
 pub const GITCONFIG: &str = "/etc/gitconfig";
 
@@ -240,6 +242,12 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     let person = &inputs.machine.person;
     let read_only = |source: &Path, target: PathBuf| Mount { source: source.to_owned(), target, writable: false };
     let mut mounts: Vec<Mount> = inputs.root.read_only.iter().map(|p| read_only(p, p.clone())).collect();
+    let own = |(source, target): &(PathBuf, PathBuf)| Mount {
+        source: source.clone(),
+        target: target.clone(),
+        writable: true,
+    };
+    mounts.extend(inputs.root.own.iter().map(own));
     mounts.push(read_only(&inputs.places.hook_program(), Path::new(INSIDE).join("init")));
     mounts.push(Mount { source: inputs.home.to_owned(), target: person.home.clone(), writable: true });
     let added =
@@ -253,7 +261,9 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     let files = inputs.request.files.iter();
     skeleton.extend(files.map(|(path, text)| Entry::File { path: path.clone(), text: text.clone() }));
     skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });
-    for name in std::iter::once(&git_front::NAME).chain(engine_front::NAMES).chain(nix_front::NAMES) {
+    // With a store of its own the session has Nix itself.
+    let nix_names = if inputs.root.own.is_empty() { nix_front::NAMES } else { &[] };
+    for name in std::iter::once(&git_front::NAME).chain(engine_front::NAMES).chain(nix_names) {
         skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(name), to: "../init".into() });
     }
     for mount in &mounts {

@@ -22,7 +22,7 @@ pub enum Owner {
 
 /// A store with a shell and tools in it.
 pub struct Store {
-    /// A flake's `let` that has `bash`, `tools` and `glibc`, by the hashes of what is in the store.
+    /// A flake's `let` that has `bash`, `tools`, `glibc` and `nix`, by the hashes of what is in the store.
     pub bindings: String,
 }
 
@@ -43,11 +43,13 @@ impl Store {
         )?;
         let script = format!(
             "{NIX}
-            d=$(mktemp -d); cd $d; mkdir -p bash/bin tools/bin glibc/lib
+            d=$(mktemp -d); cd $d; mkdir -p bash/bin tools/bin glibc/lib nix/bin nix/lib
             cp /usr/bin/bash-static bash/bin/bash; cp /usr/bin/busybox tools/bin
             for name in $(busybox --list); do [ $name = busybox ] || [ $name = sh ] || [ $name = bash ] || ln -s busybox tools/bin/$name; done
             cd /lib/$(uname -m)-linux-gnu; cp ld-linux-*.so.? libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 $d/glibc/lib; cd $d
-            for name in bash tools glibc; do /usr/libexec/real/nix store add-path --name $name $name >&2; /usr/libexec/real/nix hash path $name; done
+            cp /usr/libexec/real/nix nix/bin; for name in nix-store nix-build build-remote; do ln -s nix nix/bin/$name; done
+            cp $(ldd /usr/libexec/real/nix | grep -o '/[^ ]*' | grep -v -e ld-linux -e 'lib\\(c\\|m\\).so') nix/lib
+            for name in bash tools glibc nix; do /usr/libexec/real/nix store add-path --name $name $name >&2; /usr/libexec/real/nix hash path $name; done
             rm -r $d"
         );
         let hashes = match owner {
@@ -71,9 +73,10 @@ impl Store {
         let bindings = format!(
             "system = \"{}-linux\";
             fixed = name: hash: derivation {{ inherit name system; builder = \"none\"; outputHashMode = \"recursive\"; outputHashAlgo = \"sha256\"; outputHash = hash; }};
-            bash = fixed \"bash\" \"{}\"; tools = fixed \"tools\" \"{}\"; glibc = fixed \"glibc\" \"{}\";
+            bash = fixed \"bash\" \"{}\"; tools = fixed \"tools\" \"{}\"; glibc = fixed \"glibc\" \"{}\"; nix = fixed \"nix\" \"{}\";
             shell = attributes: derivation ({{ name = \"dev\"; inherit system; builder = \"${{bash}}/bin/bash\"; outputs = [ \"out\" ]; stdenv = \"\"; PATH = \"${{tools}}/bin:${{bash}}/bin\"; }} // attributes);",
             std::env::consts::ARCH,
+            next(),
             next(),
             next(),
             next()

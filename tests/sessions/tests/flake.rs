@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Output;
 
 const ASKS: &str = "[toolchain]\nroot = \"nix\"\nfiles = [\"nix/shell.nix\"]\n";
-const DEV: &str = "GREETING = \"hello\"; imported = import ./nix/shell.nix; shellHook = ''echo talk; touch \"$HOME/hook-ran\"; export HOOKED=1'';";
+const DEV: &str = "NIX_SSL_CERT_FILE = \"/no-cert-file.crt\"; GREETING = \"hello\"; imported = import ./nix/shell.nix; shellHook = ''echo talk; touch \"$HOME/hook-ran\"; export HOOKED=1'';";
 
 /// Writes a file of the user's into the project.
 fn write(rig: &Rig<'_>, name: &str, text: &str) -> Result<()> {
@@ -74,7 +74,7 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
             for absent in /usr/bin/python3 /usr/bin/git /opt /usr/lib/x86_64-linux-gnu; do [ ! -e $absent ] || ls $absent; done
             ls /nix/store | cut -d- -f2- | sort
             cd /nix/store; for to in x $(ls -d *-bash)/x; do ( echo x >$to ) 2>&1 | grep -c 'Read-only'; done
-            echo $PATH | cut -d: -f1,2; echo $TMPDIR | cut -d. -f1; ls /.host /nix/store/.host 2>&1 | grep -c 'No such'";
+            ls $SSL_CERT_FILE $NIX_SSL_CERT_FILE; echo $PATH | cut -d: -f1,2; echo $TMPDIR | cut -d. -f1; ls /.host /nix/store/.host 2>&1 | grep -c 'No such'";
         let output = rig.inside(script)?;
         let shown_inside = succeeds(&output)?.replace(&rig.user.home.display().to_string(), "~");
         let names: Vec<String> = shown_inside.lines().map(without_hash).collect();
@@ -89,7 +89,10 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
             "{options}"
         );
         let nix = inside(&rig, "nix build 2>&1; echo $?")?;
-        ensure!(nix.starts_with("rcc: RCC-813: nix: ") && nix.ends_with("\n127\n"), "{nix}");
+        ensure!(
+            nix.starts_with("rcc: RCC-813: nix: Nix does not run in this session") && nix.ends_with("\n127\n"),
+            "{nix}"
+        );
         let exit = rig.rcc(["run", "--", "sh", "-c", "exit 7"]).output()?;
         assert_eq!(exit.status.code(), Some(7), "{}", shown(&exit));
         assert_eq!(rig.rcc(["run", "--", "absent"]).output()?.status.code(), Some(127));
@@ -379,6 +382,56 @@ fn by_a_daemon_and_with_the_real_agent() {
         ensure!(result.contains(&"/nix/store/HASH-tools/bin/sed".to_owned()), "{result:?}");
         ensure!(result.iter().any(|l| l.contains("/usr/bin/git") && l.contains("No such file")), "{result:?}");
         ensure!(result.iter().any(|l| l.starts_with("/nix/store/HASH-glibc/lib/ld-linux-")), "{result:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn nix_inside_has_a_store_of_the_projects_own() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        let store = Store::make(&rig)?;
+        write(&rig, "rcc.toml", "[toolchain]\nroot = \"nix\"\n")?;
+        // Debian's Nix looks for its helper of remote builds in /usr.
+        let attributes = "PATH = \"${nix}/bin:${tools}/bin:${bash}/bin\"; LD_LIBRARY_PATH = \"${nix}/lib:${glibc}/lib\"; \
+            shellHook = \"export NIX_CONFIG=\\\"$NIX_CONFIG\\nbuild-hook = ${nix}/bin/build-remote\\nsubstituters =\\\"\";";
+        write(&rig, "flake.nix", &store.flake("", attributes))?;
+        approve_now(&rig)?;
+        let builds = "made = derivation { name = \"made\"; inherit system; builder = \"${bash}/bin/bash\"; args = [ \"-c\" \"echo made inside >$out\" ]; };";
+        let inner = store
+            .flake(builds, "GREETING = \"of the inner one\";")
+            .replace("}; }; }\n", "}; packages.${system}.default = made; checks.${system}.made = made; }; }\n");
+        write(&rig, "inner/flake.nix", &inner)?;
+        let script = "set -e; cd inner; nix build path:. ; read line <result; echo $line
+            nix develop path:. -c bash -c 'echo $GREETING'; nix flake check path:. ; echo checked
+            nix store gc >/dev/null 2>&1; ls -d /nix/store/*-bash /nix/store/*-tools | wc -l; cat result";
+        let output = rig.inside(script)?;
+        assert_eq!(
+            succeeds(&output)?,
+            "made inside\nof the inner one\nchecked\n2\nmade inside\n",
+            "{}",
+            shown(&output)
+        );
+        // It is kept, is no other's, and what was approved is as read-only as ever.
+        let again = "cat inner/result; cd /nix/store; for to in $(ls -d *-bash)/x; do ( echo x >$to ) 2>&1 | grep -c 'Read-only'; done
+            mv $(ls -d /nix/store/*-tools) /nix/store/y 2>&1 | grep -c busy; rmdir /nix/store/*-bash 2>&1 | grep -c busy; umount /nix/store/*-bash 2>&1 | grep -c umount";
+        assert_eq!(inside(&rig, again)?, "made inside\n1\n1\n1\n1\n");
+        assert_eq!(user(&rig, "ls /nix/store | grep -c made || true")?, "0\n");
+        // What an agent leaves in the way is not followed.
+        inside(&rig, "cd /nix/store; ln -s /etc aaa; echo x >bbb")?;
+        let name = user(&rig, "basename /nix/store/*-glibc")?;
+        let own = user(&rig, "echo ~/.local/share/rcc/toolchains/project-*/*/nix/store")?;
+        let (name, own) = (name.trim(), own.trim());
+        for trap in [format!("ln -s ~/.ssh {name}"), format!("echo x >{name}"), format!("mkfifo {name}")] {
+            user(&rig, &format!("mkdir -p ~/.ssh; cd {own}; rmdir {name}; {trap}"))?;
+            let said = refused(rig.rcc(["run", "--", "true"]), "RCC-501")?;
+            ensure!(said.contains(name), "{said}");
+            user(&rig, &format!("cd {own}; rm {name}; mkdir {name}"))?;
+        }
+        succeeds(&rig.inside("true")?)?;
+        ensure!(fs::read_dir(rig.user.home.join(".ssh"))?.count() == 0);
+        succeeds(&rig.rcc(["toolchain", "forget"]).output()?)?;
+        assert_eq!(user(&rig, "ls ~/.local/share/rcc/toolchains/project-*")?, "");
         Ok(())
     });
 }

@@ -45,6 +45,16 @@ pub struct Nix {
     home: PathBuf,
 }
 
+/// What was built, and all that it needs.
+pub(super) struct Closure {
+    /// Its store path.
+    pub built: PathBuf,
+    /// Names in the store.
+    pub names: Vec<String>,
+    /// What Nix has on record of these (`nix-store --dump-db`).
+    pub registration: String,
+}
+
 /// What Nix ended with, and its last words.
 struct Failed {
     status: String,
@@ -127,8 +137,8 @@ impl Nix {
         })
     }
 
-    /// Everything that what is rooted at `profile` needs: names in the store.
-    pub(super) fn closure(&self, profile: &Path, say: &mut dyn FnMut(&str)) -> Result<Vec<String>, Problem> {
+    /// Everything that what is rooted at `profile` needs.
+    pub(super) fn closure(&self, profile: &Path, say: &mut dyn FnMut(&str)) -> Result<Closure, Problem> {
         let failed = |what: String| {
             Problem::new(
                 Code::TOOLCHAIN_BUILD,
@@ -148,10 +158,24 @@ impl Nix {
             names.collect::<Option<_>>().ok_or_else(|| failed("Nix named something that is no store path".into()))?;
         names.sort_unstable();
         names.dedup();
-        if names.is_empty() { Err(failed("Nix named no store path".into())) } else { Ok(names) }
+        if names.is_empty() {
+            return Err(failed("Nix named no store path".into()));
+        }
+        let paths: Vec<String> = names.iter().map(|name| format!("{STORE}/{name}")).collect();
+        let mut arguments = vec!["--dump-db"];
+        arguments.extend(paths.iter().map(String::as_str));
+        // An older command of the same program, by its name beside it.
+        let program = self.program.with_file_name("nix-store");
+        rcc_host::trusted::place(&program).map_err(|e| failed(e.to_string()))?;
+        let registration = self.called(&program, &arguments, say).map_err(|e| failed(e.what()))?;
+        Ok(Closure { built: built.into(), names, registration })
     }
 
     fn call(&self, arguments: &[&str], say: &mut dyn FnMut(&str)) -> Result<String, Failed> {
+        self.called(&self.program, arguments, say)
+    }
+
+    fn called(&self, program: &Path, arguments: &[&str], say: &mut dyn FnMut(&str)) -> Result<String, Failed> {
         let mut settings = SETTINGS.to_owned();
         if self.owner == Owner::Person {
             settings.push_str(SANDBOXED);
@@ -160,7 +184,7 @@ impl Nix {
             Owner::Root => "daemon",
             Owner::Person => "local",
         };
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env_clear()
@@ -175,7 +199,7 @@ impl Nix {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let failed = |e: io::Error| Failed::of(format!("{}: {e}", self.program.display()));
+        let failed = |e: io::Error| Failed::of(format!("{}: {e}", program.display()));
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let reader = std::thread::spawn(move || {

@@ -20,6 +20,8 @@ pub struct Found {
     pub env: Option<PathBuf>,
     /// The C library's loader, for programs that were not built by Nix.
     pub loader: Option<PathBuf>,
+    /// Nix itself; with it, the session has a store of its own.
+    pub nix: Option<PathBuf>,
     /// nix-ld, which takes the loader's place and finds libraries by a variable.
     pub nix_ld: Option<PathBuf>,
     /// Folders of libraries for it.
@@ -52,6 +54,7 @@ impl Found {
         let libraries = nix_ld.iter().flat_map(|_| all.iter().filter(|own| of_wanted(own)));
         Ok(Self {
             env: program("env"),
+            nix: program("nix"),
             loader: file(&format!("lib/{}", loader_name())),
             libraries: libraries.map(|own| own.join("lib")).collect(),
             bash,
@@ -62,7 +65,7 @@ impl Found {
 
     /// All of them.
     pub(super) fn all(&self) -> impl Iterator<Item = &Path> {
-        let some = [&self.env, &self.loader, &self.nix_ld].into_iter().flatten();
+        let some = [&self.env, &self.loader, &self.nix, &self.nix_ld].into_iter().flatten();
         std::iter::once(&self.bash).chain(some).chain(&self.libraries).chain(&self.path).map(PathBuf::as_path)
     }
 }

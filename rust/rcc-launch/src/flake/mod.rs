@@ -10,14 +10,16 @@ mod found;
 mod root;
 mod store;
 
+use evaluate::Closure;
 pub use evaluate::Nix;
 pub use found::Found;
 pub use root::{compose, into_request};
-pub use store::{Owner, owner};
+pub use store::{Owner, STORE, owner};
 
 use crate::beneath;
 use crate::folder;
 use crate::home::{data_folder, disk_problem, folder_for};
+use crate::homes;
 use crate::machine::{Machine, Person};
 use crate::project::Project;
 use nix::fcntl::{Flock, FlockArg};
@@ -135,6 +137,8 @@ pub struct Approved {
     pub content: String,
     /// The names of those files.
     files: Vec<String>,
+    /// The store path that has the devShell's variables.
+    built: PathBuf,
     /// Names in /nix/store: everything that the devShell needs.
     pub store: Vec<String>,
     /// What of it the root has links to.
@@ -169,7 +173,11 @@ impl Approved {
         let names: BTreeSet<&str> = this.store.iter().map(String::as_str).collect();
         let known = |path: &Path| store::name_of(path).is_some_and(|name| names.contains(name));
         let sound = this.version == VERSION && this.project == project && content;
-        if !sound || !names.iter().all(|name| store::is_name(name)) || !this.found.all().all(known) {
+        if !sound
+            || !names.iter().all(|name| store::is_name(name))
+            || !this.found.all().all(known)
+            || !known(&this.built)
+        {
             return Err(bad("it is not what this version of rcc writes".into()));
         }
         this.folder = folder.join(&this.content);
@@ -194,17 +202,43 @@ impl Approved {
         self.folder.join("environment")
     }
 
+    /// What Nix has on record of the closure's paths, for a store of the session's own.
+    #[must_use]
+    pub fn registration(&self) -> PathBuf {
+        self.folder.join("registration")
+    }
+
+    /// Where the session's own store lies, with Nix's books of it, if the devShell has Nix: sources of mounts outside and
+    /// their places inside. The agent's to write; the closure is bound over what is its own.
+    #[must_use]
+    pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
+        let places = ["/nix/store", "/nix/var"].map(PathBuf::from);
+        let of = |place: PathBuf| (self.folder.join(place.strip_prefix("/").unwrap_or(&place)), place);
+        self.found.nix.iter().flat_map(|_| places.clone().map(of)).collect()
+    }
+
+    /// Makes the folders of the session's own store.
+    pub fn make_own_store(&self) -> Result<(), Problem> {
+        for (folder, _) in self.own_store() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| disk_problem(&folder, &e))?;
+        }
+        Ok(())
+    }
+
     /// Demands that each store path is there, and is of whoever the store is.
     pub fn whole(&self, person: &Person) -> Result<(), Problem> {
         let owner = store::owner(person)?;
         for name in &self.store {
             store::there(name, owner, person)?;
         }
-        match fs::symlink_metadata(self.environment()) {
-            Ok(about) if about.is_file() => Ok(()),
-            Ok(_) => Err(gone(&self.environment(), "it is no file".into())),
-            Err(e) => Err(gone(&self.environment(), e.to_string())),
+        for file in [self.environment(), self.registration()] {
+            match fs::symlink_metadata(&file) {
+                Ok(about) if about.is_file() => {}
+                Ok(_) => return Err(gone(&file, "it is no file".into())),
+                Err(e) => return Err(gone(&file, e.to_string())),
+            }
         }
+        Ok(())
     }
 }
 
@@ -239,24 +273,26 @@ pub fn approve(
     }
     let missing = |stderr: &str| outside_of_set(stderr, files, project);
     let environment = nix.environment(&source, &folder.join("profile"), &missing, say)?;
-    let store = nix.closure(&folder.join("profile"), say)?;
+    let Closure { built, names: store, registration } = nix.closure(&folder.join("profile"), say)?;
     let found = Found::look(&store, &environment)?;
-    let script = folder.join("environment");
-    let fresh = folder.join(".environment");
-    let _none_left = fs::remove_file(&fresh);
-    folder::write_new(&fresh, environment.as_bytes(), 0o600)
-        .and_then(|()| fs::rename(&fresh, &script))
-        .map_err(disk)?;
+    put(&folder, "environment", environment.as_bytes()).map_err(disk)?;
+    put(&folder, "registration", registration.as_bytes()).map_err(disk)?;
     let names = files.0.keys().cloned().collect();
-    let this =
-        Approved { version: VERSION, project: project.path.clone(), content, files: names, store, found, folder };
+    let project_path = project.path.clone();
+    let this = Approved { version: VERSION, project: project_path, content, files: names, built, store, found, folder };
     this.whole(person)?;
     let text = serde_json::to_vec_pretty(&this).map_err(|e| disk(e.into()))?;
-    let fresh = all.join(".approved.json");
-    let _none_left = fs::remove_file(&fresh);
-    folder::write_new(&fresh, &text, 0o600).and_then(|()| fs::rename(&fresh, all.join(RECORD))).map_err(disk)?;
+    put(&all, RECORD, &text).map_err(disk)?;
     prune(&all, &this.content, project, machine);
     Ok(this)
+}
+
+/// Replaces a file by one rename.
+fn put(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let fresh = folder.join(format!(".{name}"));
+    let _none_left = fs::remove_file(&fresh);
+    folder::write_new(&fresh, bytes, 0o600)?;
+    fs::rename(fresh, folder.join(name))
 }
 
 /// Takes away what is approved for a project; whether anything was. Nix may collect it from then on.
@@ -278,8 +314,9 @@ fn prune(all: &Path, content: &str, project: &Project, machine: &Machine) {
     }
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != *content {
-            // What can't be removed costs space, and is tried again at the next approval.
-            let _stays = fs::remove_dir_all(entry.path());
+            // What can't be removed costs space, and is tried again at the next approval. Some of it was an agent's.
+            let opened = File::open(all).map(OwnedFd::from);
+            let _stays = opened.and_then(|all| homes::remove_tree(&all, &entry.file_name()));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::Approved;
 use super::found::loader_name;
 use crate::machine::Person;
 use crate::rootfs::{Entry, FOLDERS, Root, identity};
-use crate::spec::{INSIDE, Request};
+use crate::spec::{HOST_STORE, INSIDE, Request};
 use std::path::{Path, PathBuf};
 
 /// Data of the host's that programs of any origin read: what a terminal can do, time zones, languages.
@@ -20,12 +20,30 @@ const BUNDLES: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs
 const ZONES: &str = "/etc/zoneinfo";
 
 /// Reads the devShell's script and becomes the program. What the script prints is talk; of PATH, rcc's own part stays first.
+/// nixpkgs' builds have a file of certificates that does not exist, and a devShell is made by one.
 const BECOME: &str = "\
 . /run/rcc/environment >&2
 PATH=\"$HOME/.local/bin:/run/rcc/bin:$PATH\"
 SHELL=/bin/bash
-export PATH SHELL
+[ -e \"${SSL_CERT_FILE-}\" ] || SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+[ -e \"${NIX_SSL_CERT_FILE-}\" ] || NIX_SSL_CERT_FILE=$SSL_CERT_FILE
+export PATH SHELL SSL_CERT_FILE NIX_SSL_CERT_FILE
 exec \"$@\"
+";
+/// Before that, where the session has a store of its own: Nix is told of what is in it, once, and never collects it.
+const SEED: &str = "\
+if [ ! -e /nix/var/nix/rcc-seeded ]; then
+    { \"${RCC_NIX%/*}/nix-store\" --load-db </run/rcc/registration && mkdir -p /nix/var/nix/gcroots &&
+        ln -sfn \"$RCC_NIX_ROOT\" /nix/var/nix/gcroots/rcc && : >/nix/var/nix/rcc-seeded; } >&2
+fi
+unset RCC_NIX RCC_NIX_ROOT
+";
+/// Nix inside: the container is the sandbox, and nothing of the host's is asked.
+const NIX_CONFIG: &str = "\
+extra-experimental-features = nix-command flakes
+sandbox = false
+filter-syscalls = false
+build-users-group =
 ";
 
 fn bundle() -> Option<&'static str> {
@@ -35,10 +53,12 @@ fn bundle() -> Option<&'static str> {
 /// The root: the closure, links into it, and none of the host's programs.
 #[must_use]
 pub fn compose(approved: &Approved, person: &Person) -> Root {
-    let mut root = Root { store: approved.store.clone(), ..Root::default() };
+    let mut root = Root { store: approved.store.clone(), own: approved.own_store(), ..Root::default() };
     let found = &approved.found;
     root.skeleton.extend(FOLDERS.iter().map(|p| Entry::Folder { path: p.into() }));
-    root.skeleton.push(Entry::Folder { path: super::store::STORE.into() });
+    for folder in [super::store::STORE, "/nix/var", HOST_STORE] {
+        root.skeleton.push(Entry::Folder { path: folder.into() });
+    }
     for data in DATA.iter().map(Path::new).filter(|data| data.is_dir()) {
         root.skeleton.push(Entry::Folder { path: data.into() });
         root.read_only.push(data.into());
@@ -66,6 +86,10 @@ pub fn compose(approved: &Approved, person: &Person) -> Root {
     root
 }
 
+fn set_all(request: &mut Request, variables: [(&str, String); 2]) {
+    request.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+}
+
 /// Has the request's program begin by way of the devShell's script, and takes out of it what points into the host's
 /// programs.
 pub fn into_request(approved: &Approved, request: &mut Request) {
@@ -88,6 +112,17 @@ pub fn into_request(approved: &Approved, request: &mut Request) {
     }
     request.read_only.push((approved.environment(), Path::new(INSIDE).join("environment")));
     let program = std::mem::take(&mut request.command);
-    let call = ["/bin/bash", "-c", BECOME, "rcc"].into_iter().map(Into::into);
+    let mut script = BECOME.to_owned();
+    if let Some(nix) = &approved.found.nix {
+        let (first, rest) = BECOME.split_once('\n').unwrap_or((BECOME, ""));
+        script = format!("{first}\n{SEED}{rest}");
+        set_all(
+            request,
+            [("RCC_NIX", nix.display().to_string()), ("RCC_NIX_ROOT", approved.built.display().to_string())],
+        );
+        set_all(request, [("NIX_CONFIG", NIX_CONFIG.to_owned()), ("NIX_REMOTE", "local".to_owned())]);
+        request.read_only.push((approved.registration(), Path::new(INSIDE).join("registration")));
+    }
+    let call = ["/bin/bash", "-c", &script, "rcc"].into_iter().map(Into::into);
     request.command = call.chain(program).collect();
 }

@@ -4,12 +4,15 @@
 //! and inode; the agent can swap a folder for a link before Podman mounts it, but not unnoticed.
 
 use super::{Failure, Step};
+use crate::flake::STORE;
 use crate::mountinfo::{self, Mount};
+use crate::spec::HOST_STORE;
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
+use nix::unistd::symlinkat;
 use rcc_proto::{Cover, HookSpec, MountCheck, Protected};
 use rcc_report::Code;
 use std::ffi::CString;
@@ -52,7 +55,8 @@ pub(super) fn check_and_cover(pid: i32, root: &Path, spec: &HookSpec) -> Result<
         places.push((&mount.target, place));
     }
     if let Some(list) = &spec.store {
-        store(&root, list).step("/nix/store")?;
+        let own = places.iter().find(|(target, _)| *target == Path::new(STORE)).map(|(_, place)| place);
+        store(&root, own, list).step(STORE)?;
     }
     for socket in &spec.masked {
         mask(&root, socket, &spec.empty_file).step(&socket.display().to_string())?;
@@ -149,30 +153,35 @@ fn mask(root: &OwnedFd, socket: &Path, empty: &Path) -> io::Result<()> {
     attach(&copy_of(empty)?, &target)
 }
 
-/// Binds the named paths of the host's store into a memory file system of their own, and closes all of it at once. Nothing
-/// of the agent's is below it, and no other session sees it, so names are enough here.
-fn store(root: &OwnedFd, list: &Path) -> io::Result<()> {
+/// Binds the named paths of the host's store, read-only: over the session's own store, if it has one, else into a memory
+/// file system that is closed afterwards. The session's own is the agent's to write, in another session at this moment,
+/// too: what is in its way is met by opened descriptors and through no link.
+fn store(root: &OwnedFd, own: Option<&OwnedFd>, list: &Path) -> io::Result<()> {
     let names = fs::read_to_string(list)?;
-    let at = |name: &Path| crate::beneath::open(root, name, libc::O_PATH | libc::O_DIRECTORY);
-    let inside = Path::new("nix/store");
-    // Two entries more than the names: its root, and what the store is reached by.
-    let data = format!("mode=0755,size=1m,nr_inodes={}", names.lines().count() + 8);
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), &itself(&at(inside)?), Some("tmpfs"), flags, Some(data.as_str()))?;
-    let folder = at(inside)?;
-    // The host's store within the container's root, from which a bind needs one call.
-    let whole = open_tree(libc::AT_FDCWD, Path::new("/nix/store"), libc::AT_SYMLINK_NOFOLLOW)?;
-    let held = ".host";
-    mkdirat(&folder, held, Mode::from_bits_truncate(0o700))?;
-    attach(&whole, &crate::beneath::open(&folder, Path::new(held), libc::O_PATH)?)?;
-    let whole = crate::beneath::open(&folder, Path::new(held), libc::O_PATH)?;
+    let at = |place: &str| crate::beneath::open(root, below(Path::new(place)), libc::O_PATH | libc::O_DIRECTORY);
+    let closed = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let memory = if own.is_some() {
+        None
+    } else {
+        let data = format!("mode=0755,size=1m,nr_inodes={}", names.lines().count() + 8);
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), &itself(&at(STORE)?), Some("tmpfs"), flags, Some(data.as_str()))?;
+        Some(at(STORE)?)
+    };
+    let Some(folder) = own.or(memory.as_ref()) else { return Ok(()) };
+    // The host's store within the container's root: from there a bind needs one call, and is read-only from the beginning.
+    let whole = open_tree(libc::AT_FDCWD, Path::new(STORE), libc::AT_SYMLINK_NOFOLLOW)?;
+    set_attributes(&whole, closed)?;
+    attach(&whole, &at(HOST_STORE)?)?;
+    let whole = at(HOST_STORE)?;
     for name in names.lines() {
-        one_of_store(&whole, &folder, name).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
+        one_of_store(&whole, folder, name).map_err(|e| io::Error::new(e.kind(), format!("{name}: {e}")))?;
     }
-    drop(whole);
-    umount2(&itself(&folder).join(held), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
-    unlinkat(&folder, held, UnlinkatFlags::RemoveDir)?;
-    set_attributes(&folder, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+    umount2(&itself(&whole), MntFlags::MNT_DETACH)?;
+    match &memory {
+        Some(memory) => set_attributes(memory, closed),
+        None => Ok(()),
+    }
 }
 
 /// A store path is a folder, a file or a link.
@@ -180,21 +189,28 @@ fn one_of_store(whole: &OwnedFd, folder: &OwnedFd, name: &str) -> io::Result<()>
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    let there = |made: nix::Result<()>| match made {
+        Err(Errno::EEXIST) => Ok(()),
+        made => made,
+    };
     let about = fstatat(whole, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     match about.st_mode & libc::S_IFMT {
-        libc::S_IFDIR => mkdirat(folder, name, Mode::from_bits_truncate(0o755))?,
+        libc::S_IFDIR => there(mkdirat(folder, name, Mode::from_bits_truncate(0o755)))?,
         libc::S_IFREG => {
             let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            drop(openat(folder, name, flags, Mode::from_bits_truncate(0o644))?);
+            there(openat(folder, name, flags, Mode::from_bits_truncate(0o644)).map(drop))?;
         }
         libc::S_IFLNK => {
             let to = readlinkat(whole, name)?;
-            return Ok(symlinkat(to.as_os_str(), folder, name)?);
+            there(symlinkat(to.as_os_str(), folder, name))?;
+            let same = readlinkat(folder, name)? == to;
+            return if same { Ok(()) } else { Err(io::Error::other("another link is in its place")) };
         }
         _ => return Err(io::Error::other("neither a folder, a file nor a link")),
     }
-    let (from, to) = (itself(whole).join(name), itself(folder).join(name));
-    Ok(mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+    let to = crate::beneath::open(folder, Path::new(name), libc::O_PATH | libc::O_NOFOLLOW)?;
+    let from = itself(whole).join(name);
+    Ok(mount(Some(&from), &itself(&to), None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 /// The descriptor's own name, which leads to just what it is open on.

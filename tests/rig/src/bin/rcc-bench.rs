@@ -114,12 +114,13 @@ fn closures() -> Result<()> {
     rcc_rig::make_folder(&project.join(&content).join("source"), &rig.user)?;
     let bash = format!("/nix/store/{}/bin/bash", name(0));
     let path = format!("/nix/store/{}/bin", name(0));
+    fs::write(project.join(&content).join("registration"), "")?;
     fs::write(project.join(&content).join("environment"), format!("PATH='{path}'\nexport PATH\n"))?;
     let use_closure = |size: usize| -> Result<()> {
         let record = serde_json::json!({
-            "version": 1, "project": rig.project, "content": content, "files": [],
+            "version": 1, "project": rig.project, "content": content, "files": [], "built": format!("/nix/store/{}", name(0)),
             "store": (0..size).map(name).collect::<Vec<_>>(),
-            "found": { "bash": bash, "env": null, "loader": null, "nix_ld": null, "libraries": [], "path": [path] },
+            "found": { "bash": bash, "env": null, "nix": null, "loader": null, "nix_ld": null, "libraries": [], "path": [path] },
         });
         fs::write(project.join("approved.json"), record.to_string())?;
         own(&toolchains, rig.user.id)
