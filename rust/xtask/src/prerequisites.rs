@@ -105,7 +105,6 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Test, "openssl", "openssl"),
     program(Purpose::Demo, "python3", "python3"),
     // Real Nix, and static programs as what is in its store.
-    program(Purpose::Test, "nix", "nix-bin"),
     program(Purpose::Demo, "bash-static", "bash-static"),
     program(Purpose::Demo, "busybox", "busybox-static"),
     program(Purpose::Bench, "nginx", "nginx-light"),
