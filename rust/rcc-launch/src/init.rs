@@ -9,6 +9,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, execvp, fork, getpgrp, isatty, setpgid, tcsetpgrp};
 use std::ffi::CString;
 use std::io;
+use std::time::{Duration, Instant};
+
+/// How long the terminal's size is waited for.
+const SIZE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs `command` with at most `processes` to its end and gives the exit code: the command's own, 128 + N after signal N,
 /// 127 when it was not found and 126 when it could not be run.
@@ -47,6 +51,23 @@ fn foreground() {
     if isatty(io::stdin()).unwrap_or(false) {
         // SIGTTOU is blocked here, so a background group may take the terminal.
         let _ = tcsetpgrp(io::stdin(), getpgrp());
+        await_size();
+    }
+}
+
+/// Podman gives the terminal its size when it attaches to it, which may be after this: a program that asks at its start
+/// would be told 0 by 0. One that has no size outside, as some programs' terminals, is not waited for longer.
+fn await_size() {
+    let end = Instant::now() + SIZE_PATIENCE;
+    loop {
+        // SAFETY: the structure is plain numbers, and lives through the call.
+        let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+        // SAFETY: as above; 0 is standard input.
+        let asked = unsafe { libc::ioctl(0, libc::TIOCGWINSZ, &raw mut size) };
+        if asked != 0 || size.ws_row != 0 || size.ws_col != 0 || Instant::now() > end {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

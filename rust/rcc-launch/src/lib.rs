@@ -27,6 +27,7 @@ pub mod leftovers;
 pub mod log;
 pub mod machine;
 pub mod mountinfo;
+pub mod nix_front;
 pub mod notice;
 pub mod own;
 pub mod packet;

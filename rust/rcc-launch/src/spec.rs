@@ -4,7 +4,7 @@ use crate::added::{Access, Added};
 use crate::machine::Machine;
 use crate::own::Copy;
 use crate::rootfs::{Entry, Root};
-use crate::{engine_front, git_front};
+use crate::{engine_front, git_front, nix_front};
 use rcc_policy::{Cpus, Limits, Memory};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -253,7 +253,7 @@ pub fn container(inputs: &Inputs<'_>) -> ContainerSpec {
     let files = inputs.request.files.iter();
     skeleton.extend(files.map(|(path, text)| Entry::File { path: path.clone(), text: text.clone() }));
     skeleton.push(Entry::File { path: GITCONFIG.into(), text: inputs.request.gitconfig.clone() });
-    for name in std::iter::once(&git_front::NAME).chain(engine_front::NAMES) {
+    for name in std::iter::once(&git_front::NAME).chain(engine_front::NAMES).chain(nix_front::NAMES) {
         skeleton.push(Entry::Link { path: Path::new(INSIDE).join("bin").join(name), to: "../init".into() });
     }
     for mount in &mounts {

@@ -189,7 +189,8 @@ fn git_in(common: &Path, machine: &Machine) -> String {
 }
 
 /// Why a repository's main worktree may lie where its folder does not say: files that are checked out there would be the
-/// agent's, as where dotfiles are kept in a bare repository.
+/// agent's, as where dotfiles are kept in a bare repository. Git reads this key of these files alone, not of what they
+/// include.
 fn elsewhere(common: &Project) -> Option<String> {
     for config in ["config", "config.worktree"] {
         let text = match beneath::read(&common.folder, Path::new(config), 4 << 20) {
@@ -235,6 +236,24 @@ fn problem(project: &Project, what: impl Into<String>, remedy: &str) -> Problem 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// If git comes to read the key of included files, `elsewhere` has to.
+    #[test]
+    fn git_itself_takes_no_worktree_from_an_included_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |config: &str| {
+            let script = format!(
+                "git init -q r; mkdir -p x; cd r; printf '[core]\n\tworktree = %s\n' \"$PWD/../x\" >.git/more; {config}; git rev-parse --show-toplevel"
+            );
+            let mut git = std::process::Command::new("/bin/sh");
+            let output = git.args(["-euc", &script]).current_dir(dir.path()).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+        };
+        let place = fs::canonicalize(dir.path()).unwrap();
+        assert_eq!(told("git config include.path more"), place.join("r"));
+        assert_eq!(told("cat .git/more >>.git/config"), place.join("x"));
+    }
 
     #[test]
     fn a_repository_whose_files_lie_elsewhere_is_known() {

@@ -71,7 +71,7 @@ pub fn make() -> Result<(), Problem> {
             arguments.extend(["--gid", id]);
         }
         arguments.push(GATEWAY_USER);
-        command::run(&groupadd, &arguments, Code::SETUP_USER)?;
+        command::run_locking(&groupadd, &arguments, Code::SETUP_USER)?;
     }
     let shell = command::find("nologin").map_or("/usr/sbin/nologin".into(), |p| p.display().to_string());
     if let Some(useradd) = command::find("useradd") {
@@ -80,14 +80,14 @@ pub fn make() -> Result<(), Problem> {
             let mut arguments = vec!["--system", "--gid", GATEWAY_USER, "--comment", COMMENT, "--shell", &shell];
             arguments.extend(home);
             arguments.push(GATEWAY_USER);
-            command::run(&useradd, &arguments, Code::SETUP_USER)?;
+            command::run_locking(&useradd, &arguments, Code::SETUP_USER)?;
         }
         return Ok(());
     }
     let sysusers = command::find("systemd-sysusers")
         .ok_or_else(|| wrong("neither useradd nor systemd-sysusers is there to make it"))?;
     let line = format!("u {GATEWAY_USER} - \"{COMMENT}\" /nonexistent {shell}");
-    command::run(&sysusers, &["--inline", &line], Code::SETUP_USER).map(drop)
+    command::run_locking(&sysusers, &["--inline", &line], Code::SETUP_USER).map(drop)
 }
 
 /// Whether there is a user or a group that uninstall leaves, since setup did not make it.
@@ -114,12 +114,12 @@ pub fn remove() -> Result<(), Problem> {
     let absent = || wrong("userdel and groupdel are not there to remove it");
     if there()?.0.is_some() {
         let userdel = command::find("userdel").ok_or_else(absent)?;
-        command::run(&userdel, &[GATEWAY_USER], Code::SETUP_USER)?;
+        command::run_locking(&userdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
     // userdel removes the group of the same name, where login.defs says so.
     if there()?.1.is_some() && !is_anothers()? {
         let groupdel = command::find("groupdel").ok_or_else(absent)?;
-        command::run(&groupdel, &[GATEWAY_USER], Code::SETUP_USER)?;
+        command::run_locking(&groupdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ pub enum Purpose {
 /// What the demo needs.
 pub const FOR_DEMO: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo];
 /// What the benches need.
-pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Bench];
+pub const FOR_BENCH: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Bench, Purpose::Nix];
 /// What the virtual machine needs.
 pub const FOR_VM: &[Purpose] = &[Purpose::Run, Purpose::Build, Purpose::Demo, Purpose::Trees, Purpose::Vm];
 /// What the test command needs.
@@ -104,15 +104,15 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Demo, "curl", "curl"),
     program(Purpose::Test, "openssl", "openssl"),
     program(Purpose::Demo, "python3", "python3"),
-    // Real Nix, and static programs as what is in its store.
-    program(Purpose::Demo, "bash-static", "bash-static"),
-    program(Purpose::Demo, "busybox", "busybox-static"),
     program(Purpose::Bench, "nginx", "nginx-light"),
     program(Purpose::Trees, "debootstrap", "debootstrap"),
     program(Purpose::Vm, "qemu-system-x86_64", "qemu-system-x86"),
     program(Purpose::Vm, "qemu-img", "qemu-utils"),
     program(Purpose::Vm, "mkfs.ext4", "e2fsprogs"),
     program(Purpose::Nix, "nix", "nix-bin"),
+    // Static: what is in a store of the tests'.
+    program(Purpose::Nix, "bash-static", "bash-static"),
+    program(Purpose::Nix, "busybox", "busybox-static"),
     program(Purpose::Nix, "direnv", "direnv"),
     program(Purpose::Test, "go", "golang-go"),
     program(Purpose::Test, "g++", "g++"),

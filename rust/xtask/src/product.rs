@@ -62,8 +62,9 @@ pub fn build_tests(workspace: &Workspace, steps: &Steps) -> Result<Vec<(String, 
     })
 }
 
-/// A line of cargo's that tells of a test program.
+/// A line of cargo's that tells of a test program; it names the programs that tests run as well.
 fn test_of(message: &serde_json::Value) -> Option<(String, PathBuf)> {
+    message.pointer("/profile/test")?.as_bool()?.then_some(())?;
     let program = message.get("executable")?.as_str()?;
     let package = Path::new(message.get("manifest_path")?.as_str()?).parent()?.file_name()?.to_str()?;
     let name = message.get("target")?.get("name")?.as_str()?;

@@ -70,10 +70,15 @@ impl<'a> Tmux<'a> {
 
     /// Waits until `text` is on the screen.
     pub fn until(&self, text: &str) -> Result<()> {
+        self.until_times(text, 1)
+    }
+
+    /// Waits until `text` is on the screen so many times.
+    pub fn until_times(&self, text: &str, times: usize) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen()?;
-            if screen.contains(text) {
+            if screen.matches(text).count() >= times {
                 return Ok(());
             }
             ensure!(Instant::now() < end, "no {text:?} on the screen:\n{}", screen.trim_end());

@@ -30,7 +30,7 @@ pub fn rustup(rig: &Rig<'_>) -> Result<()> {
     let bin = home.join(".cargo/bin");
     make_folder(&bin, &rig.user)?;
     fs::copy(program, bin.join("rustup"))?;
-    for name in ["cargo", "rustc"] {
+    for name in ["cargo", "rustc", "rustdoc"] {
         symlink("rustup", bin.join(name))?;
     }
     for (file, text) in

@@ -230,6 +230,20 @@ fn a_refused_key_is_answered_by_the_api_itself() {
 }
 
 #[test]
+fn a_login_without_the_network_is_kept_for_when_it_is_there() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        root("ip link set eth0 down")?;
+        succeeds(&login(&rig, &world.at.model_keys.api_key)?)?;
+        succeeds(&rcc(&rig, &["login", "--status"]).output()?)?;
+        root(&format!("ip link set eth0 up; ip route add default via {}", rcc_world::map::ROUTER4))?;
+        model_says(&rig, "back again")?;
+        ensure!(succeeds(&rcc(&rig, &["claude", "-p", "hello"]).output()?)?.contains("back again"));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_token_near_its_end_is_spoken_of() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;

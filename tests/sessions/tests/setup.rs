@@ -29,7 +29,8 @@ fn a_fresh_machine_is_set_up_runs_sessions_and_is_as_before_after_uninstall() {
         let planned = succeeds(&sudo(&built, &["setup", "--dry-run"])?)?;
         ensure!(planned.contains("to do   system user rcc") && !planned.contains("done"), "{planned}");
         root("rm -f /run/rcc-setup.lock")?;
-        ensure!(everything()? == before, "a dry run changes nothing");
+        let after = everything()?;
+        ensure!(after == before, "a dry run changed: {}", difference(&before, &after));
 
         let done = succeeds(&sudo(&built, &["setup"])?)?;
         ensure!(done.contains("done    proof") && done.contains("no systemd runs here"), "{done}");
@@ -234,6 +235,23 @@ fn a_user_that_setup_did_not_make_stays() {
         kept("true", "")?;
         // A group that others are in.
         kept(&format!("groupadd --system --gid 970 rcc; usermod -aG rcc {USER}"), &format!("rcc:970:{USER}\n"))?;
+        Ok(())
+    });
+}
+
+/// What locks /etc/passwd and /etc/group was killed, and is not quite gone.
+#[test]
+fn a_lock_on_users_and_groups_is_waited_for() {
+    inside_with(SETUP, |world| {
+        let _rig = fresh(world)?;
+        let built = built()?;
+        let locked = |file: &str| root(&format!("sleep 3 > /dev/null 2>&1 & printf %s $! > {file}"));
+        locked("/etc/passwd.lock")?;
+        root("! useradd --system other 2>&1").context("the control")?;
+        succeeds(&sudo(&built, &["setup"])?)?;
+        locked("/etc/group.lock")?;
+        root("! groupadd --system other 2>&1").context("the control")?;
+        succeeds(&sudo(&built, &["uninstall", "--purge"])?)?;
         Ok(())
     });
 }

@@ -72,6 +72,75 @@ fn rustup_is_there_when_it_is_chosen_and_only_what_runs_of_it() {
     });
 }
 
+/// Where each keeps a program, and what else makes it one. The programs are stand-ins of their names: what is shown is the
+/// layout, PATH and what is kept out.
+const LAYOUTS: &[(&str, &str, &str)] = &[
+    ("nvm", "~/.nvm/versions/node/v20.1.0/bin/of-nvm", "echo s3cret >~/.nvm/versions/node/v20.1.0/.npmrc"),
+    ("volta", "~/.volta/bin/of-volta", ":"),
+    ("fnm", "~/.local/share/fnm/node-versions/v20.1.0/installation/bin/of-fnm", ":"),
+    ("uv", "~/.local/bin/uv", "echo s3cret >~/.local/bin/own-script"),
+    (
+        "pyenv",
+        "~/.pyenv/shims/of-pyenv",
+        "mkdir -p ~/.pyenv/versions/3.12.1/bin; echo s3cret >~/.pyenv/versions/3.12.1/pip.conf",
+    ),
+    ("mise", "~/.local/share/mise/shims/of-mise", "mkdir -p ~/.local/share/mise/installs/node/20/bin"),
+    (
+        "asdf",
+        "~/.asdf/shims/of-asdf",
+        "mkdir -p ~/.asdf/installs/node/20/bin ~/.asdf/installs/node/20/etc; echo s3cret >~/.asdf/installs/node/20/etc/npmrc",
+    ),
+    ("bun", "~/.bun/bin/of-bun", "mkdir -p ~/.bun/install/cache; echo s3cret >~/.bun/install/cache/x"),
+    ("deno", "~/.deno/bin/of-deno", ":"),
+    ("go", "~/.local/go/bin/of-go", ":"),
+    ("sdkman", "~/.sdkman/candidates/java/17/bin/of-sdkman", "ln -s 17 ~/.sdkman/candidates/java/current"),
+    (
+        "linuxbrew",
+        "/home/linuxbrew/.linuxbrew/bin/of-linuxbrew",
+        "mkdir -p /home/linuxbrew/.linuxbrew/{Cellar,etc}; echo s3cret >/home/linuxbrew/.linuxbrew/etc/npmrc",
+    ),
+];
+
+#[test]
+fn each_runs_inside_once_it_is_chosen_and_none_before() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &[], "")?;
+        root(
+            "mkdir -p /home/linuxbrew /opt/own/bin; chown dev /home/linuxbrew; printf '#!/bin/sh\necho from /opt\n' >/opt/own/bin/own; chmod +x /opt/own/bin/own",
+        )?;
+        for (name, program, more) in LAYOUTS {
+            let program = program.replacen('~', "$HOME", 1);
+            user(
+                &rig,
+                &format!(
+                    "p={program}; mkdir -p ${{p%/*}}; printf '#!/bin/sh\\necho {name} runs\\n' >$p; chmod +x $p; {more}"
+                ),
+            )?;
+        }
+        let programs: Vec<&str> = LAYOUTS.iter().filter_map(|(_, path, _)| path.rsplit('/').next()).collect();
+        let run = format!(
+            "for p in {}; do $p 2>/dev/null | grep -x '.* runs' || echo none; done; /opt/own/bin/own",
+            programs.join(" ")
+        );
+        assert_eq!(inside(&rig, &run)?, "none\n".repeat(LAYOUTS.len()) + "from /opt\n");
+        for (name, ..) in LAYOUTS {
+            rcc(&rig, &["toolchain", "add", name])?;
+        }
+        let all: Vec<String> = LAYOUTS.iter().map(|(name, ..)| format!("{name} runs\n")).collect();
+        assert_eq!(inside(&rig, &run)?, all.concat() + "from /opt\n");
+        let wrong = format!(
+            "for p in {}; do echo x 2>/dev/null >>$(command -v $p) && echo wrote $p; done; grep -rl s3cret ~ /home/linuxbrew 2>/dev/null; :",
+            programs.join(" ")
+        );
+        assert_eq!(inside(&rig, &wrong)?, "");
+        for (name, ..) in LAYOUTS {
+            rcc(&rig, &["toolchain", "remove", name])?;
+        }
+        assert_eq!(inside(&rig, &run)?, "none\n".repeat(LAYOUTS.len()) + "from /opt\n");
+        Ok(())
+    });
+}
+
 #[test]
 fn toolchains_that_are_refused() {
     inside_with(SETUP, |world| {

@@ -14,6 +14,7 @@ pub const PROGRAM: &str = "RCC_WORLD_BIN";
 
 /// How the world of a test is to be; each is a flag of `rcc-world run`.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Setup {
     /// An unprivileged user of that name.
     pub user: Option<&'static str>,

@@ -204,6 +204,8 @@ fn rfc3339(since_epoch: Duration) -> String {
 const BUDGET: (u32, u32) = (128 << 20, 6 << 10);
 /// What all sessions of one user may write: 1 GiB a day.
 const PERSONS_BUDGET: (u32, u32) = (256 << 20, 12 << 10);
+/// What a session's beginning and end, or a refusal, take of that: the supervisor's own lines.
+const OWN_LINES: u32 = 1 << 10;
 /// What the envelope adds to a line, in bytes.
 const ENVELOPE: u32 = 90;
 /// How often a session's being over its budget is said.
@@ -215,12 +217,27 @@ const HELD_SAID: Duration = Duration::from_secs(600);
 pub struct Budgets(HashMap<u32, Rc<Cell<Bucket>>>);
 
 impl Budgets {
-    /// One more session's lines.
-    pub fn lines_of(&mut self, uid: u32, now: Duration) -> Lines {
+    /// Whether lines of the supervisor's own about this user still have room; they are paid for by that.
+    pub fn may_be_told_of(&mut self, uid: u32, now: Duration) -> bool {
         self.0.retain(|_, budget| Rc::strong_count(budget) > 1 || !budget.get().is_full(now));
+        let budget = self.of(uid);
+        let mut changed = budget.get();
+        let may = changed.may(now);
+        if may {
+            changed.charge(OWN_LINES);
+        }
+        budget.set(changed);
+        may
+    }
+
+    /// One more session's lines.
+    pub fn lines_of(&mut self, uid: u32) -> Lines {
+        Lines::within(BUDGET, self.of(uid))
+    }
+
+    fn of(&mut self, uid: u32) -> Rc<Cell<Bucket>> {
         let (burst, a_second) = PERSONS_BUDGET;
-        let new = || Rc::new(Cell::new(Bucket::new(burst, a_second)));
-        Lines::within(BUDGET, self.0.entry(uid).or_insert_with(new).clone())
+        self.0.entry(uid).or_insert_with(|| Rc::new(Cell::new(Bucket::new(burst, a_second)))).clone()
     }
 }
 
@@ -482,9 +499,11 @@ mod tests {
         budget.charge(1);
         budgets.0.insert(1, Rc::new(Cell::new(budget)));
         let mut written = |uid: u32| {
+            // Others' coming and going forgets nothing.
+            assert!(budgets.may_be_told_of(3, Duration::ZERO));
             // A new session each time.
             let (mine, workers) = super::super::socket::log_pair().unwrap();
-            let mut lines = budgets.lines_of(uid, Duration::ZERO);
+            let mut lines = budgets.lines_of(uid);
             for _ in 0..3 {
                 send(workers.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT).unwrap();
             }
@@ -495,6 +514,7 @@ mod tests {
         assert_eq!(written(1), (1, false));
         assert_eq!(written(1), (0, false));
         assert_eq!(written(2), (3, true));
+        assert!(!budgets.may_be_told_of(1, Duration::ZERO) && budgets.may_be_told_of(2, Duration::ZERO));
         let held = lines_of(&folder).into_iter().filter(|l| l["event"] == "held").collect::<Vec<_>>();
         assert_eq!((held.len(), &held[0]["uid"]), (2, &Value::from(1)), "{held:?}");
     }

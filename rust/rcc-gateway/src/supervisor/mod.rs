@@ -228,13 +228,24 @@ impl Supervisor {
             return Err(busy("sessions are opened too fast"));
         }
         let Asker { person, resolved, named } = asker(uid, launcher)?;
+        let may_be_told_of = self.budgets.may_be_told_of(uid, now);
         if !named {
-            self.journal.own("refused", Some(("", uid)), &[("reason", "not in the policy's users".into())]);
+            if may_be_told_of {
+                self.journal.own("refused", Some(("", uid)), &[("reason", "not in the policy's users".into())]);
+            }
             return Err(Problem::new(
                 Code::GATEWAY_REFUSED_USER,
                 person.name.clone(),
                 "the policy's `users` does not name this user",
                 format!("add \"{}\" to `users` in {}", person.name, policy::POLICY),
+            ));
+        }
+        if !may_be_told_of {
+            return Err(Problem::new(
+                Code::GATEWAY_BUSY,
+                journal::LOG,
+                "this user's sessions have used up their log",
+                "wait some minutes; what filled it: rcc log",
             ));
         }
         let own = self.workers.iter().filter(|w| w.uid == uid).count();
@@ -250,7 +261,7 @@ impl Supervisor {
             ));
         }
         self.resolv_conf.look();
-        let lines = self.budgets.lines_of(uid, now);
+        let lines = self.budgets.lines_of(uid);
         let worker = start(launcher, uid, &self.resolv_conf, lines).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())

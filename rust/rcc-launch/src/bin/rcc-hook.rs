@@ -1,7 +1,7 @@
 //! The small static program that goes along with a session: `rcc-hook hook SOCKET` is the OCI hook, `rcc-hook init
-//! PROCESSES CMD…` the container's first process; called `git` or `docker` it stands before these in the container. Not for people.
+//! PROCESSES CMD…` the container's first process; called `git`, `docker` or `nix` it stands before these in the container. Not for people.
 
-use rcc_launch::{engine_front, git_front};
+use rcc_launch::{engine_front, git_front, nix_front};
 use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -17,6 +17,9 @@ fn main() -> ExitCode {
     }
     if engine_front::NAMES.contains(&name) {
         return ExitCode::from(engine_front::run(name));
+    }
+    if nix_front::NAMES.contains(&name) {
+        return ExitCode::from(nix_front::run(name));
     }
     match arguments.next().as_ref().and_then(|a| a.to_str()) {
         Some("hook") => match arguments.next() {

@@ -47,8 +47,8 @@ fn tables() -> Result<()> {
     show("terminal", &|| terminal::table(rig));
     show("choices", &|| refusals::choices(rig));
     show("not-there", &|| refusals::not_there(rig));
-    show("installing", &|| installs::table(rig));
     show("refusals", &|| refusals::table(rig));
+    show("installing", &|| installs::table(rig));
     let failed: Vec<String> = failed.iter().map(|e| format!("{e:#}")).collect();
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// `rcc ARGS…` without a key in the environment.
+#[must_use]
 pub fn rcc(rig: &Rig<'_>, arguments: &[&str]) -> Command {
     let mut command = rig.rcc(arguments);
     command.env_remove("ANTHROPIC_API_KEY");

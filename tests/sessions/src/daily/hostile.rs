@@ -119,6 +119,7 @@ pub fn nothing_of_the_agents_ran(rig: &Rig<'_>, folders: &[&str], writes: bool) 
 }
 
 /// Whether anything of the agent's ran, whatever git says.
+#[must_use]
 pub fn something_ran(rig: &Rig<'_>, folder: &str) -> bool {
     let _whatever_it_says = looked_at(rig, folder, true);
     fs::remove_file(rig.user.home.join("evil-ran")).is_ok()
@@ -149,7 +150,9 @@ fn held(rig: &Rig<'_>, trick: &Trick, script: &str) -> Result<String> {
     if goes_on {
         nothing_of_the_agents_ran(rig, folders, true).context("during the session")?;
     }
-    drop(live.stdin.take());
+    if goes_on {
+        drop(live.stdin.take());
+    }
     let (status, said) = live.end()?;
     let Some(code) = trick.told else {
         ensure!(status.success(), "{status}: {said}");

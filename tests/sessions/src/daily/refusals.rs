@@ -135,7 +135,7 @@ fn sentence(output: &Output, words: &str) -> Inside {
     line.map_or_else(|| Inside::Fails(shown(output)), Inside::Refused)
 }
 
-/// Toolchains and folders of the person's choice, and homes.
+/// Toolchains and folders of the person's choice, homes, and where a session is started from.
 pub fn choices(rig: &Rig<'_>) -> Result<Table> {
     rustup(rig)?;
     user(rig, "mkdir -p ~/read ~/write; echo there >~/read/file")?;
@@ -157,6 +157,19 @@ pub fn choices(rig: &Rig<'_>) -> Result<Table> {
         let typed = rig.rcc(typed).output()?;
         ensure!(typed.status.success(), "{what}: {}", shown(&typed));
         let output = rig.inside(script)?;
+        let inside = if output.status.success() { Inside::Works } else { Inside::Fails(shown(&output)) };
+        rows.push(Row { what: what.to_owned(), outside: None, inside });
+    }
+    user(rig, "git init -q .; mkdir -p sub/folder")?;
+    let home = rig.user.home.clone();
+    let found = "test \"$PWD\" = ~/project/sub/folder && touch ../../found && test ! -e ~/read/new";
+    let named = "test \"$PWD\" = ~/project && touch found";
+    for (what, place, typed, script) in [
+        ("from a subfolder, the project is found", "project/sub/folder", &["run"][..], found),
+        ("from elsewhere, by --project", "read", &["run", "--project", "../project"], named),
+    ] {
+        let mut command = rig.rcc(typed.iter().chain(&["--", "/bin/bash", "-c", script]));
+        let output = command.current_dir(home.join(place)).output()?;
         let inside = if output.status.success() { Inside::Works } else { Inside::Fails(shown(&output)) };
         rows.push(Row { what: what.to_owned(), outside: None, inside });
     }

@@ -31,6 +31,8 @@ const ROWS: &[(&str, Act)] = &[
         tmux.prompt(148)?;
         tmux.keys("fg")?;
         tmux.key("Enter")?;
+        // As typed, as stopped, and as the shell says what goes on: before that, it would take the keys itself.
+        tmux.until_times("./script", 3)?;
         tmux.keys("hello")?;
         tmux.key("Enter")?;
         tmux.until("got hello")?;
