@@ -140,6 +140,7 @@ let
           name = "nix-shell";
           buildCommand = "mkdir -p $out";
         }
+        // lib.optionalAttrs (host.libraries != "") { LD_LIBRARY_PATH = host.libraries; }
         // arguments
       );
     mkShellNoCC = base.mkShell;

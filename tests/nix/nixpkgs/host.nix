@@ -9,6 +9,9 @@
   programs = "";
   # A folder of rcc's agents that was fetched already; "" has npm fetch Claude Code as the flake says.
   agents = "";
+  # A folder with a C library's loader and libraries, which programs that Nix did not build then find in a devShell, as
+  # nixpkgs' loader would find its own.
+  libraries = "";
   # For cargo: its home, its toolchains', and a target folder that is kept.
   cargoHome = "";
   rustupHome = "";

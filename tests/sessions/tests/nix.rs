@@ -41,7 +41,7 @@ impl Nix {
         let variable = |name| std::env::var(name).context("use cargo xtask test");
         let host = format!(
             "{{ path = \"/usr/local/bin:/usr/bin:/bin\"; bash = \"/bin/bash\"; programs = {:?}; agents = {:?}; \
-             cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}\n",
+             libraries = \"\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}\n",
             variable(BINARIES)?,
             variable(AGENTS)?
         );
@@ -242,7 +242,9 @@ fn each_template_is_the_agents_toolchain_once_it_is_approved() {
         root(&format!(
             "mkdir -p {0}/static/bin; cd {0}/static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
             for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
-            echo '{{ path = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = \"\"; agents = \"\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}' >{0}/host.nix",
+            mkdir ../lib; for lib in libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1; do cp -L /lib/*-linux-gnu/$lib ../lib; done
+            cp -L /lib*/ld-linux-*.so.* ../lib
+            echo '{{ path = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = \"\"; agents = \"\"; libraries = \"${{./static}}/lib\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}' >{0}/host.nix",
             nixpkgs.display()
         ))?;
         // A locked input whose content is in the store is not fetched.
@@ -275,6 +277,23 @@ fn each_template_is_the_agents_toolchain_once_it_is_approved() {
             let of_store = inside.lines().filter(|line| line.starts_with("/nix/store/")).count();
             ensure!(of_store == 3 && inside.lines().count() == 3, "{name}: {inside}");
         }
+        // The agent itself, in the last of them.
+        let script = json!([
+            { "tools": [{ "name": "Bash", "input": {
+                "command": "type -p go; ls -d /usr/bin/python3 2>&1",
+                "timeout": 60_000
+            } }] },
+            { "text": "done in the devShell" },
+        ]);
+        std::fs::write(&world.at.model_script, script.to_string())?;
+        let mut claude = rig.rcc(["claude", "-p", "do what the script says"]);
+        let claude = claude.current_dir(rig.user.home.join("projects/go")).output()?;
+        ensure!(succeeds(&claude)?.contains("done in the devShell"), "{}", shown(&claude));
+        let exchanges = world.exchanges()?;
+        let results = exchanges.iter().flat_map(|e| e.message.iter().flat_map(|m| &m.results));
+        let results: Vec<_> = results.map(|result| result.text.clone()).collect();
+        let good = |text: &String| text.contains("/nix/store/") && text.contains("No such file");
+        ensure!(results.iter().any(good), "{results:?}");
         Ok(())
     });
 }

@@ -57,7 +57,7 @@ type Part = fn(&Nix) -> Result<()>;
 /// Runs it; each part, whatever came of the one before.
 pub fn run(work: &Path, who: Who, steps: &Steps) -> Result<()> {
     let nix = steps.run("nix", || Nix::new(work, who))?;
-    let parts: [(&'static str, Part); 11] = [
+    let mut parts: Vec<(&'static str, Part)> = vec![
         ("flake show", Nix::show),
         ("flake check", Nix::check),
         ("build", Nix::build),
@@ -70,6 +70,10 @@ pub fn run(work: &Path, who: Who, steps: &Steps) -> Result<()> {
         ("what rebuilds", Nix::rebuilds),
         ("unfree by name", Nix::unfree),
     ];
+    // Trees have no cargo.
+    if who == Who::Here {
+        parts.push(("source", Nix::source));
+    }
     let mut failed = Vec::new();
     for (name, part) in parts {
         if steps.run(name, || part(&nix)).is_err() {
@@ -372,6 +376,19 @@ impl Nix {
         Ok(())
     }
 
+    /// What the package is built of is a workspace that cargo takes, with its lock as it is.
+    fn source(&self) -> Result<()> {
+        let source = format!("path:{}#rcc-src.src", self.flake.display());
+        let source = succeeds(self.flake(["eval", "--raw", &source]))?;
+        let mut cargo = Command::new("cargo");
+        cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--manifest-path"]);
+        cargo.arg(Path::new(&source).join("Cargo.toml")).stdin(Stdio::null());
+        let said: Value = serde_json::from_str(&succeeds(cargo)?)?;
+        let members = said["workspace_members"].as_array().context("no members")?;
+        ensure!(members.len() > 10, "{members:?}");
+        Ok(())
+    }
+
     /// Claude Code needs no setting; anything else that is not free is refused.
     fn unfree(&self) -> Result<()> {
         succeeds(self.flake(["eval", "--raw", &self.output("claude-code.drvPath")]))?;
@@ -428,7 +445,7 @@ fn write_host(stand_ins: &Path, work: &Path, who: Who) -> Result<()> {
     };
     let path = std::env::var("PATH").unwrap_or_default();
     let text = format!(
-        "{{\n  path = {path:?};\n  bash = \"/bin/bash\";\n  programs = {programs:?};\n  agents = {agents:?};\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
+        "{{\n  path = {path:?};\n  bash = \"/bin/bash\";\n  programs = {programs:?};\n  agents = {agents:?};\n  libraries = \"\";\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
          cargoTarget = \"\";\n}}\n"
     );
     fs::write(stand_ins.join("nixpkgs/host.nix"), text)?;
