@@ -71,7 +71,9 @@ const fn file(purpose: Purpose, path: &'static str, apt: &'static str) -> Requir
     Requirement { purpose, proof: Proof::File(path), apt }
 }
 
-const FIREWALLD: &str = "firewalld";
+/// What a package would start where systemd runs, and so close this machine's ports or change what it forwards.
+const UNITS: &[(&str, &[&str])] =
+    &[("firewalld", &["firewalld.service"]), ("docker.io", &["docker.service", "docker.socket", "containerd.service"])];
 
 /// Everything, by purpose.
 const REQUIREMENTS: &[Requirement] = &[
@@ -92,7 +94,8 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Purpose::Demo, "ip", "iproute2"),
     // Other firewalls, beside which rcc's must stand; none does anything until it is told to ([`keep_still`]).
     program(Purpose::Test, "iptables-nft", "iptables"),
-    program(Purpose::Test, "firewalld", FIREWALLD),
+    program(Purpose::Test, "firewalld", "firewalld"),
+    program(Purpose::Test, "dockerd", "docker.io"),
     program(Purpose::Test, "dbus-daemon", "dbus-daemon"),
     program(Purpose::Test, "ufw", "ufw"),
     program(Purpose::Test, "ps", "procps"),
@@ -161,8 +164,8 @@ pub fn ensure(purposes: &[Purpose]) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     eprintln!("installing {}", packages.join(" "));
-    if packages.contains(&FIREWALLD) {
-        keep_still()?;
+    for (_, units) in UNITS.iter().filter(|(package, _)| packages.contains(package)) {
+        units.iter().try_for_each(|unit| keep_still(unit))?;
     }
     apt_install(&packages)?;
     let still: Vec<_> = self::missing(purposes).iter().map(|r| format!("{} ({})", r.proof.name(), r.apt)).collect();
@@ -212,15 +215,16 @@ fn apt_install(packages: &[&str]) -> Result<()> {
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }
 
-/// Where systemd runs, installing firewalld would start it, and close this machine's ports: its unit is masked before.
-fn keep_still() -> Result<()> {
-    let unit = "/etc/systemd/system/firewalld.service";
-    if !Path::new("/run/systemd/system").is_dir() || Path::new(unit).is_symlink() {
+/// Masks a unit that a package is about to bring. One that is there already is this machine's own, and stays as it is.
+fn keep_still(unit: &str) -> Result<()> {
+    let folders = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+    let is_there = |folder: &&str| Path::new(folder).join(unit).symlink_metadata().is_ok();
+    if !Path::new("/run/systemd/system").is_dir() || folders.iter().any(is_there) {
         return Ok(());
     }
-    eprintln!("masking firewalld.service, which only tests need (systemctl unmask firewalld undoes it)");
-    let status = as_root("ln")?.args(["-s", "/dev/null", unit]).status().context("can't run ln")?;
-    ensure!(status.success(), "{unit} can't be masked");
+    eprintln!("masking {unit}, which only tests need (systemctl unmask {unit} undoes it)");
+    let status = as_root("ln")?.args(["-s", "/dev/null", &format!("/etc/systemd/system/{unit}")]).status();
+    ensure!(status.context("can't run ln")?.success(), "{unit} can't be masked");
     Ok(())
 }
 

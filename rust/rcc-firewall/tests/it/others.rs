@@ -5,8 +5,9 @@ use crate::{FULL, GATEWAY, by, network, nft, policy, table};
 use rcc_firewall::{Nft, apply, remove, status};
 use rcc_rules::Found;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// A mount namespace with copies of what these programs keep in /etc and elsewhere.
 const PRIVATE: &str = "mount --make-rprivate /
@@ -23,10 +24,14 @@ fn shell(script: &str) {
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&said));
 }
 
-/// Starts firewalld on a message bus of its own, then does what it is told, a line at a time. At the end of its input
-/// firewalld ends in good order, and so removes its table.
-const FIREWALLD: &str = r#"exec 3>&1 1>&2
-    bus=/run/bus.socket
+/// Does what it is told, a line at a time, until the end of its input.
+const ORDERS: &str = r#"echo ready >&3
+    while read -r order; do
+        if eval "$order" >&2; then echo done; else echo "failed: $order"; fi >&3
+    done"#;
+
+/// firewalld on a message bus of its own. At the end it ends in good order, and so removes its table.
+const FIREWALLD: &str = r#"bus=/run/bus.socket
     export DBUS_SYSTEM_BUS_ADDRESS=unix:path=$bus
     echo "<busconfig><type>system</type><listen>unix:path=$bus</listen><auth>EXTERNAL</auth><policy context='default'>
         <allow send_destination='*'/><allow receive_sender='*'/><allow own='*'/></policy></busconfig>" > /run/bus.conf
@@ -35,28 +40,47 @@ const FIREWALLD: &str = r#"exec 3>&1 1>&2
     until test -S $bus; do kill -0 $busd; sleep 0.05; done
     firewalld --nofork --nopid 3>&- & firewalld=$!
     trap 'kill $firewalld; wait $firewalld; kill $busd; wait' EXIT
-    until firewall-cmd --quiet --state 2>/run/said; do kill -0 $firewalld; sleep 0.2; done
-    echo ready >&3
-    while read -r order; do
-        if eval "$order"; then echo done; else echo "failed: $order"; fi >&3
-    done"#;
+    until firewall-cmd --quiet --state 2>/run/said; do kill -0 $firewalld; sleep 0.2; done"#;
 
-/// The real firewalld.
-struct Firewalld {
+/// Docker with its containerd and runc. All that it keeps is in memory (a machine's own socket of containerd's would be
+/// used, were it seen), its control groups are below one of its own, and it can load no module: that would stay.
+const DOCKER: &str = r#"mkdir -p /etc/docker
+    for folder in /run /opt /etc/docker; do mount -t tmpfs none $folder; done
+    mkdir /run/groups
+    mount -t cgroup2 none /run/groups
+    groups=$(mktemp -d /run/groups/rcc-test-XXXXXX)
+    mount --bind $groups /sys/fs/cgroup
+    up() {
+        setpriv --bounding-set=-sys_module dockerd --data-root=/run/data --storage-driver=vfs --iptables=true \
+            --exec-opt=native.cgroupdriver=cgroupfs --bip=172.30.0.1/24 --experimental --ip6tables --ipv6 \
+            --fixed-cidr-v6=fd00:172:30::/64 3>&- >>/run/said 2>&1 & dockerd=$!
+        until api GET _ping; do kill -0 $dockerd || { cat /run/said; exit 1; }; sleep 0.1; done 2>/dev/null >&2
+    }
+    down() { kill $dockerd && wait $dockerd; }
+    api() {
+        curl --silent --show-error --fail-with-body --unix-socket /run/docker.sock --request "$1" "http://docker/$2" "${@:3}"
+    }
+    post() { api POST "$1" --header 'Content-Type: application/json' --data "${2-}"; }
+    trap 'set +e; down; ended=$?; find $groups -depth -type d -exec rmdir {} +; exit $ended' EXIT
+    up"#;
+
+/// One of them, the real one, with processes and mounts of its own.
+struct Firewall {
     shell: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
-impl Firewalld {
-    fn start() -> Self {
+impl Firewall {
+    fn start(script: &str) -> Self {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "bash", "-euc", &format!("{PRIVATE}\n{FIREWALLD}")]);
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-euc"]);
+        command.arg(format!("exec 3>&1 1>&2\n{PRIVATE}\n{script}\n{ORDERS}"));
         let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare runs");
         let (orders, answers) = (shell.stdin.take(), BufReader::new(shell.stdout.take().unwrap()));
-        let mut firewalld = Self { shell, orders, answers };
-        assert_eq!(firewalld.answer(), "ready");
-        firewalld
+        let mut firewall = Self { shell, orders, answers };
+        assert_eq!(firewall.answer(), "ready");
+        firewall
     }
 
     fn answer(&mut self) -> String {
@@ -72,13 +96,14 @@ impl Firewalld {
         }
     }
 
-    fn end(&mut self) {
+    /// Whether it ended in good order.
+    fn end(&mut self) -> bool {
         self.orders = None;
-        self.shell.wait().unwrap();
+        self.shell.wait().unwrap().success()
     }
 }
 
-impl Drop for Firewalld {
+impl Drop for Firewall {
     fn drop(&mut self) {
         self.end();
     }
@@ -138,21 +163,59 @@ fn stands_beside(starts: &str, opens: &str, shell: &mut dyn FnMut(&str)) {
     assert!(is_open(), "the control");
 }
 
+/// Where a container's port 80 is to be had: as published at all of the machine's addresses (locally by Docker's proxy,
+/// which is root's) and at a public one of them, at a port that the policy allows, and as it is.
+const PUBLISHED: [&str; 6] =
+    ["192.168.77.50:8443", "[2600:77::50]:8443", "127.0.0.1:8443", "[::1]:8443", "11.0.0.1:443", "172.30.0.2:80"];
+
+/// Which of these a user reaches.
+fn reached(user: u32) -> Vec<&'static str> {
+    let opens = |to: &&str| TcpStream::connect_timeout(&to.parse().unwrap(), Duration::from_secs(1)).is_ok();
+    by(user, || PUBLISHED.into_iter().filter(opens).collect())
+}
+
+/// All of them are reached soon after Docker is up.
+fn all_reached(user: u32) {
+    let start = Instant::now();
+    while reached(user) != PUBLISHED {
+        assert!(start.elapsed() < Duration::from_secs(10), "{user} reaches {:?}", reached(user));
+    }
+}
+
 #[test]
 fn docker() {
-    network();
-    // The chains of Docker 20 to 28 by iptables-nft, and rules as wide as can be.
-    let starts = "for t in iptables-nft ip6tables-nft; do
-            $t -t nat -N DOCKER; $t -N DOCKER; $t -N DOCKER-USER; $t -N DOCKER-ISOLATION-STAGE-1
-            $t -A FORWARD -j DOCKER-USER; $t -A FORWARD -j DOCKER-ISOLATION-STAGE-1; $t -P FORWARD DROP
-            $t -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-            $t -A DOCKER-USER -j RETURN; $t -A DOCKER-ISOLATION-STAGE-1 -j RETURN
-        done
-        iptables-nft -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-        iptables-nft -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE";
-    let opens = "iptables-nft -I OUTPUT -j ACCEPT; iptables-nft -t mangle -I OUTPUT -j ACCEPT
-        iptables-nft -t raw -I OUTPUT -j ACCEPT; iptables-nft -t nat -I OUTPUT -d 11.9.9.9 -j DNAT --to 10.1.2.3";
-    stands_beside(starts, opens, &mut shell);
+    let kernel = network();
+    let mut docker = Firewall::start(DOCKER);
+    // A web server that comes back with Docker.
+    let starts = r#"ip address add 11.0.0.1/32 dev lo
+        nft list chain ip filter DOCKER-USER
+        tar -C /usr/bin -c busybox | api POST 'images/create?fromSrc=-&repo=web' --header 'Content-Type: application/x-tar' --data-binary @-
+        web='{"Image": "web", "Cmd": ["/busybox", "httpd", "-f", "-p", "80"], "StopSignal": "SIGKILL", "ExposedPorts": {"80/tcp": {}}'
+        web+=', "HostConfig": {"RestartPolicy": {"Name": "always"}, "PortBindings": {"80/tcp":'
+        web+=' [{"HostPort": "8443"}, {"HostIp": "11.0.0.1", "HostPort": "443"}]}}}'
+        post 'containers/create?name=web' "$web"
+        post containers/web/start
+        round=0"#;
+    // Docker's own rules for a network more, and its user's, as wide as can be.
+    let opens = r#"post networks/create "{\"Name\": \"net$(( ++round ))\"}"
+        post networks/net$round/connect '{"Container": "web"}'
+        ip6tables-nft -I OUTPUT -j ACCEPT; iptables-nft -I OUTPUT -j ACCEPT; iptables-nft -I DOCKER-USER -j ACCEPT
+        iptables-nft -t mangle -I OUTPUT -j ACCEPT; iptables-nft -t raw -I OUTPUT -j ACCEPT"#;
+    stands_beside(starts, opens, &mut |script| docker.run(script));
+    all_reached(GATEWAY);
+    let wanted = table(&policy(FULL));
+    apply(&kernel, &wanted).unwrap();
+    let mine = ours();
+    // Docker's own rules, all of them, after rcc's table.
+    for script in ["down\nup", "api DELETE containers/web?force=1"] {
+        all_reached(0);
+        assert_eq!(reached(GATEWAY), [""; 0]);
+        docker.run(script);
+    }
+    assert!(docker.end(), "it ends in good order");
+    assert_eq!(ours(), mine, "left as it is");
+    assert_eq!(status(&kernel, &wanted).unwrap(), Found::InForce);
+    assert!(!is_open());
 }
 
 #[test]
@@ -166,7 +229,7 @@ fn ufw() {
 #[test]
 fn firewalld() {
     let kernel = network();
-    let mut firewalld = Firewalld::start();
+    let mut firewalld = Firewall::start(FIREWALLD);
     // All of eth0 is trusted, and what the host sends is accepted twice: by a policy, and by a rule of iptables'.
     let starts = "firewall-cmd --quiet --permanent --new-policy way-out
         firewall-cmd --quiet --permanent --policy way-out --add-ingress-zone HOST
@@ -182,7 +245,7 @@ fn firewalld() {
     stands_beside(starts, opens, &mut |script| firewalld.run(script));
     let wanted = table(&policy(FULL));
     apply(&kernel, &wanted).unwrap();
-    firewalld.end();
+    assert!(firewalld.end(), "it ends in good order");
     assert!(!tables_of_others().contains("firewalld"), "it takes its own away");
     assert_eq!(status(&kernel, &wanted).unwrap(), Found::InForce);
     assert!(!is_open());
