@@ -76,7 +76,11 @@ fn heard(message: ToGateway, came: Vec<OwnedFd>) {
         }
         ToGateway::Grants { grants } => granted(&grants),
         // All are of this namespace, or are no sockets.
-        ToGateway::Listen => assert!(check(came, *NAMESPACE).is_err()),
+        ToGateway::Listen => {
+            let again = came.iter().map(|fd| fd.try_clone().expect("there is room")).collect();
+            assert!(check(again, AddressFamily::Inet6, *NAMESPACE).is_err());
+            assert!(check(came, AddressFamily::Inet, *NAMESPACE).is_err());
+        }
         ToGateway::End => {}
     }
 }

@@ -88,6 +88,8 @@ fn its_own_questions_are_left_on_by_ask() {
             pty.keys("1")?;
         }
         ensure!(made.exists(), "it did not heed the answer: {}", pty.screen());
+        // A key that came after the answer is text, which the first Ctrl-C would clear.
+        pty.keys(&"\x7f".repeat(20))?;
         pty.keys("\x03\x03")?;
         pty.prompt(0)?;
         Ok(())
