@@ -60,12 +60,13 @@ pub fn hold_namespaces(machine: &Machine, spec: &ContainerSpec) {
     if pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
         return;
     }
-    quietly(machine, spec, &["unshare", "true"]);
+    // If it fails, the call that follows says why.
+    let _ended_well = quietly(machine, spec, &["unshare", "true"]);
 }
 
-/// Calls Podman where what it says concerns nobody; if it fails, the call that follows says why.
-fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
-    let _ = Command::new(&machine.podman)
+/// Calls Podman where what it says concerns nobody; whether it ended well.
+fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) -> bool {
+    let status = Command::new(&machine.podman)
         .args(storage_arguments(spec))
         .arg(format!("--cgroup-manager={}", machine.cgroup_manager.name()))
         .args(["--events-backend=none", "--log-level=error"])
@@ -77,6 +78,7 @@ fn quietly(machine: &Machine, spec: &ContainerSpec, arguments: &[&str]) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// Takes away what the runtime itself keeps of a container: when conmon was killed, Podman no longer asks for it.
@@ -170,39 +172,63 @@ const END_PATIENCE: u16 = 2000;
 const BOOKS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes away what a Podman that was killed had half done to its books. It writes each anew under another name, and makes a
-/// layer's folder before or behind the layer's line in them; all that while it holds a lock (containers/storage, `layers.go`
-/// and `pkg/lockfile`: one of fcntl(2)). While somebody holds it, this waits; if it takes him long, the next call of this tries again.
-fn forget_half_written(storage: &Path) {
-    for name in ["layers", "containers", "images"] {
-        let books = storage.join(format!("vfs-{name}"));
-        if half_done(storage, &books).next().is_none() {
+/// layer's or a container's folder before or behind its line in them; all that while it holds a lock (containers/storage,
+/// `layers.go`, `containers.go` and `pkg/lockfile`: one of fcntl(2)). While somebody holds it, this waits; if it takes him long,
+/// the next call of this tries again.
+pub fn forget_half_written(storage: &Path, state: &Path) {
+    for book in &BOOKS {
+        if half_done(storage, state, book).next().is_none() {
             continue;
         }
-        let Some(_lock) = locked(&books.join(format!("{name}.lock")), BOOKS_PATIENCE) else { continue };
-        for half in half_done(storage, &books) {
+        let lock = book.folder(storage).join(format!("{}.lock", book.name));
+        let Some(_lock) = locked(&lock, BOOKS_PATIENCE) else { continue };
+        for half in half_done(storage, state, book) {
             let _gone_already = if half.is_dir() { fs::remove_dir_all(&half) } else { fs::remove_file(&half) };
         }
     }
 }
 
-/// Files of these books that were to become others, and the folders of layers that no book knows.
-fn half_done(storage: &Path, books: &Path) -> impl Iterator<Item = PathBuf> {
-    let files = entries(books).filter(|path| file_name(path).starts_with(".tmp-"));
-    let known = if file_name(books) == "vfs-layers" { layers(books) } else { None };
-    let strange =
-        known.map(|known| entries(&storage.join("vfs/dir")).filter(move |path| !known.contains(file_name(path))));
-    files.chain(strange.into_iter().flatten())
+/// One of Podman's books: a list, a second one of what does not outlive the machine's next start, and where what is in
+/// them has its folders, in the storage or in its state.
+struct Book {
+    name: &'static str,
+    items: &'static [&'static str],
 }
 
-/// The ids of all layers that the books have; none if these are not understood.
-fn layers(books: &Path) -> Option<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for layer in ["layers.json", "volatile-layers.json"].into_iter().map(|name| list(&books.join(name))) {
-        for layer in layer? {
-            all.insert(layer.get("id")?.as_str()?.to_owned());
-        }
+const BOOKS: [Book; 3] = [
+    Book { name: "layers", items: &["vfs/dir"] },
+    Book { name: "containers", items: &["vfs-containers"] },
+    Book { name: "images", items: &[] },
+];
+
+impl Book {
+    fn folder(&self, storage: &Path) -> PathBuf {
+        storage.join(format!("vfs-{}", self.name))
     }
-    Some(all)
+
+    /// All that it has; none if it is not understood.
+    fn list(&self, storage: &Path) -> Option<Vec<serde_json::Value>> {
+        let folder = self.folder(storage);
+        let mut all = list(&folder.join(format!("{}.json", self.name)))?;
+        all.append(&mut list(&folder.join(format!("volatile-{}.json", self.name)))?);
+        Some(all)
+    }
+
+    /// The ids in it; none if it is not understood.
+    fn ids(&self, storage: &Path) -> Option<BTreeSet<String>> {
+        self.list(storage)?.iter().map(|item| Some(item.get("id")?.as_str()?.to_owned())).collect()
+    }
+}
+
+/// Files of a book that were to become others, and folders of what no book knows.
+fn half_done(storage: &Path, state: &Path, book: &Book) -> impl Iterator<Item = PathBuf> + use<> {
+    let files = entries(&book.folder(storage)).filter(|path| file_name(path).starts_with(".tmp-"));
+    let folders: Vec<_> = book.items.iter().flat_map(|items| [storage.join(items), state.join(items)]).collect();
+    let strange = book.ids(storage).map(|known| {
+        let all = folders.into_iter().flat_map(|folder| entries(&folder));
+        all.filter(move |path| is_id(file_name(path)) && !known.contains(file_name(path)))
+    });
+    files.chain(strange.into_iter().flatten())
 }
 
 /// What one of the books has, nothing if it is not there; none if it is not understood.
@@ -254,13 +280,16 @@ fn is_id(text: &str) -> bool {
 }
 
 /// The id that Podman's books have for a container of this name.
-fn recorded(storage: &Path, name: &str) -> Option<String> {
-    let books = storage.join("vfs-containers");
-    let all = ["containers.json", "volatile-containers.json"].into_iter().filter_map(|file| list(&books.join(file)));
+#[must_use]
+pub fn recorded(storage: &Path, name: &str) -> Option<String> {
+    let [_, containers, _] = &BOOKS;
     let named =
-        |container: &serde_json::Value| container["names"].as_array().is_some_and(|n| n.iter().any(|n| n == name));
-    all.flatten().find(named)?["id"].as_str().filter(|id| is_id(id)).map(str::to_owned)
+        |item: &serde_json::Value| item["names"].as_array().is_some_and(|names| names.iter().any(|n| n == name));
+    containers.list(storage)?.into_iter().find(named)?["id"].as_str().filter(|id| is_id(id)).map(str::to_owned)
 }
+
+/// How often Podman is told to remove a container.
+const REMOVALS: u32 = 3;
 
 /// Removes a session's container that may be left; there is nobody to tell if it was not.
 pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&str>) {
@@ -269,8 +298,9 @@ pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&s
     end_calls("podman", &format!("--name={name}"));
     // One that was killed early has not written the id where it was told to.
     let id = id.map(str::to_owned).or_else(|| recorded(&spec.storage, name));
-    quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]);
-    forget_half_written(&spec.storage);
+    // Podman 5 gives up the first time if conmon was killed, and has the container for stopped then.
+    let _at_last = (0..REMOVALS).any(|_| quietly(machine, spec, &["rm", "--force", "--ignore", "--time=0", name]));
+    forget_half_written(&spec.storage, &spec.storage_state);
     if let Some(id) = id {
         forget(machine, &id);
     }
@@ -282,28 +312,33 @@ mod tests {
 
     #[test]
     fn what_is_half_done_goes_unless_somebody_writes() {
-        let storage = tempfile::tempdir().unwrap();
+        let (storage, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let at = |path: &str| storage.path().join(path);
-        for folder in ["vfs-layers", "vfs/dir/known/x", "vfs/dir/fleeting", "vfs/dir/strange/x"] {
+        for folder in ["vfs-layers", "vfs/dir/aa/x", "vfs/dir/bb", "vfs/dir/cc/x", "vfs-containers/dd"] {
             fs::create_dir_all(at(folder)).unwrap();
         }
-        let books =
-            [("layers.json", r#"[{"id":"known","created":1}]"#), ("volatile-layers.json", r#"[{"id":"fleeting"}]"#)];
+        let books = [("layers.json", r#"[{"id":"aa","created":1}]"#), ("volatile-layers.json", r#"[{"id":"bb"}]"#)];
         for (name, text) in [("layers.lock", ""), (".tmp-layers.json123", "["), books[0], books[1]] {
             fs::write(at("vfs-layers").join(name), text).unwrap();
         }
         let there = || [".tmp-layers.json123", "layers.json"].map(|n| at("vfs-layers").join(n).exists());
-        let layers = || ["known", "fleeting", "strange"].map(|n| at("vfs/dir").join(n).exists());
+        let layers = || ["aa", "bb", "cc"].map(|n| at("vfs/dir").join(n).exists());
         let lock = locked(&at("vfs-layers/layers.lock"), Duration::ZERO).unwrap();
-        forget_half_written(storage.path());
+        forget_half_written(storage.path(), state.path());
         assert_eq!((there(), layers()), ([true; 2], [true; 3]));
         drop(lock);
         // Books that are not understood say nothing of layers.
         fs::write(at("vfs-layers/layers.json"), "[{}]").unwrap();
-        forget_half_written(storage.path());
+        forget_half_written(storage.path(), state.path());
         assert_eq!((there(), layers()), ([false, true], [true; 3]));
         fs::write(at("vfs-layers/layers.json"), books[0].1).unwrap();
-        forget_half_written(storage.path());
+        forget_half_written(storage.path(), state.path());
         assert_eq!((there(), layers()), ([false, true], [true, true, false]));
+        // A container's has its lock, and a part in the state.
+        assert!(at("vfs-containers/dd").exists());
+        fs::write(at("vfs-containers/containers.lock"), "").unwrap();
+        fs::create_dir_all(state.path().join("vfs-containers/dd/userdata")).unwrap();
+        forget_half_written(storage.path(), state.path());
+        assert!(!at("vfs-containers/dd").exists() && !state.path().join("vfs-containers/dd").exists());
     }
 }

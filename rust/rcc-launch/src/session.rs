@@ -184,7 +184,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         sockets,
     };
     let outcome = live.see_through(&launch, &hook_spec, &mut watch, terminal.as_ref().filter(|_| spec.terminal));
-    let container_id = live.container_id.take().or_else(|| podman::container_id(&folder.places));
+    let told = live.container_id.take().or_else(|| podman::container_id(&folder.places));
+    let container_id = told.or_else(|| podman::recorded(&spec.storage, &spec.name));
     drop(live);
     drop(terminal);
     let outcome = outcome.map(|mut outcome| {
@@ -202,7 +203,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     let removed = matches!(&outcome, Ok(o) if o.podman_ended_itself) && !container_id.as_ref().is_some_and(record);
     match container_id {
         Some(id) if removed => podman::forget_exit(launch.machine, &id),
-        None if removed => {}
+        None if removed => podman::forget_half_written(&spec.storage, &spec.storage_state),
         id => podman::remove(launch.machine, &spec, &spec.name, id.as_deref()),
     }
     drop(folder);
