@@ -208,6 +208,8 @@ StandardInput=null
 StandardOutput=socket
 StandardError=null
 TimeoutStartSec=10s
+# Else systemd makes a slice for all instances, which outlives an uninstallation.
+Slice=system.slice
 @ROOT@@HARDENING@";
 
 /// Each unit's name and text, for programs in this folder.

@@ -77,7 +77,7 @@ pub fn run(machine: &mut Machine, form: Form, steps: &Steps) -> Result<()> {
     }
     steps.run("reboot", || reboot(machine))?;
     all.push(steps.run("before any login", || before_logins(machine, steps)));
-    all.push(steps.run("status after reboot", || status(machine)));
+    all.push(steps.run("status after reboot", || status_in_a_minute(machine)));
     all.push(steps.run("agent after reboot", || agent(machine)));
     all.push(steps.run("uninstall", || uninstall(machine, steps, &before)));
     all.into_iter().collect()
@@ -131,6 +131,19 @@ fn status(machine: &mut Machine) -> Result<()> {
     let same = ["gateway", "policy"].iter().all(|part| status[part]["details"]["fingerprint"] == *fingerprint);
     ensure!(fingerprint.is_string() && same, "not of one policy: {said}");
     Ok(())
+}
+
+/// The status once the links that came up after the table, which is there before the network, are in it: the unit that looks
+/// each minute puts them there.
+fn status_in_a_minute(machine: &mut Machine) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(120);
+    loop {
+        let result = status(machine);
+        if result.is_ok() || Instant::now() > end {
+            return result;
+        }
+        std::thread::sleep(Duration::from_secs(5));
+    }
 }
 
 /// What the person may not do to the units, without sudo; each succeeds for root.
