@@ -3,7 +3,7 @@
 //! Three lanes run side by side on the two cores of a small machine: this workspace's own code in the debug profile;
 //! the dependencies' check with the tool it needs, then the product's static programs in the release profile and the
 //! fuzzing engine; and the real agent, which is a download, with the disk of a virtual machine. Then the tests run alone,
-//! with everything built beforehand, and after them the machine, and each fuzzing target for some seconds.
+//! with everything built beforehand, and after them the machine, the flake by Nix, and each fuzzing target for some seconds.
 
 use crate::{
     actionlint, agent, check, fuzz, mounts, nix, prerequisites,
@@ -56,8 +56,6 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
             product::build(workspace, steps)?;
             released = true;
             if checks {
-                // What fails stands in the table; the rest is shown all the same.
-                let _ = nix::step(workspace, steps);
                 product::build_rig(workspace, steps)?;
                 rigged = true;
                 engine = Some(fuzz::build(workspace, steps)?);
