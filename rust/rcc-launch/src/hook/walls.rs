@@ -5,12 +5,12 @@
 
 use super::netlink::{Message, Nest, Netlink};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, bind, connect, getsockopt,
-    listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect,
+    getsockopt, listen, setsockopt, socket, sockopt,
 };
 use rcc_proto::{REDIRECT_PORT, RESOLVER, STAND_IN_RANGE};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// An address range, network address and prefix length.
@@ -74,14 +74,12 @@ pub fn build(ranges: &[Range]) -> io::Result<Listeners> {
     let mut nft = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     redirect(&mut nft, &all)?;
     let sixth = all.iter().find_map(|r| if let IpAddr::V6(first) = r.address { Some(first) } else { None });
+    // Where a range is of IPv6 the one socket takes both: a redirect leads to the loopback address of its family.
+    let here = if sixth.is_some() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::LOCALHOST.into() };
     let listeners = Listeners {
-        redirect: if sixth.is_some() {
-            both_families()?
-        } else {
-            tcp_listener(Ipv4Addr::LOCALHOST, REDIRECT_PORT, 512)?
-        },
-        dns_udp: bound(SockType::Datagram, RESOLVER, 53)?,
-        dns_tcp: tcp_listener(RESOLVER, 53, 64)?,
+        redirect: tcp_listener(here, REDIRECT_PORT, 512)?,
+        dns_udp: bound(SockType::Datagram, RESOLVER.into(), 53)?,
+        dns_tcp: tcp_listener(RESOLVER.into(), 53, 64)?,
     };
     prove(&listeners)?;
     sixth.map_or(Ok(()), |first| prove_ipv6(&listeners, first))?;
@@ -125,25 +123,19 @@ fn prove_ipv6(listeners: &Listeners, first: Ipv6Addr) -> io::Result<()> {
     Ok(())
 }
 
-/// The redirect's listener where a range is of IPv6: the one socket takes both. (A redirect leads to the loopback address of
-/// its family.)
-fn both_families() -> io::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+/// A socket of IPv6 takes both families, where its address does.
+fn bound(kind: SockType, address: IpAddr, port: u16) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
-    bind(fd.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, REDIRECT_PORT, 0, 0)))?;
-    listen(&fd, Backlog::new(512)?)?;
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(address, port)))?;
     Ok(fd)
 }
 
-fn bound(kind: SockType, address: Ipv4Addr, port: u16) -> io::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, port)))?;
-    Ok(fd)
-}
-
-fn tcp_listener(address: Ipv4Addr, port: u16, backlog: i32) -> io::Result<OwnedFd> {
+fn tcp_listener(address: IpAddr, port: u16, backlog: i32) -> io::Result<OwnedFd> {
     let fd = bound(SockType::Stream, address, port)?;
     listen(&fd, Backlog::new(backlog)?)?;
     Ok(fd)
