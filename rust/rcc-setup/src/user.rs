@@ -92,7 +92,12 @@ pub fn make() -> Result<(), Problem> {
 
 /// Whether there is a user or a group that uninstall leaves, since setup did not make it.
 pub fn is_anothers() -> Result<bool, Problem> {
-    Ok(match there()? {
+    let (user, group) = there()?;
+    anothers(user.as_ref(), group)
+}
+
+fn anothers(user: Option<&User>, group: Option<u32>) -> Result<bool, Problem> {
+    Ok(match (user, group) {
         (Some(user), _) => user.comment != COMMENT,
         // A group alone is what a run that was cut short leaves; one that somebody has a use for has members.
         (None, Some(_)) => accounts::has_members(GATEWAY_USER).map_err(|e| wrong(e.to_string()))?,
@@ -102,7 +107,7 @@ pub fn is_anothers() -> Result<bool, Problem> {
 
 pub fn look_gone() -> Result<Look, Problem> {
     let (user, group) = there()?;
-    if user.is_none() && group.is_none() || is_anothers()? {
+    if user.is_none() && group.is_none() || anothers(user.as_ref(), group)? {
         return Ok(Look::Done);
     }
     // A person's is an error.
@@ -117,7 +122,8 @@ pub fn remove() -> Result<(), Problem> {
         command::run_locking(&userdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
     // userdel removes the group of the same name, where login.defs says so.
-    if there()?.1.is_some() && !is_anothers()? {
+    let (user, group) = there()?;
+    if group.is_some() && !anothers(user.as_ref(), group)? {
         let groupdel = command::find("groupdel").ok_or_else(absent)?;
         command::run_locking(&groupdel, &[GATEWAY_USER], Code::SETUP_USER)?;
     }
