@@ -170,10 +170,22 @@ impl Nix {
     fn flake<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.command(words);
         for input in ["nixpkgs", "nix2container"] {
-            let stand_in = format!("path:{}", self.stand_ins.join(input).display());
-            command.args(["--override-input", input, &stand_in]);
+            command.args(["--override-input", input, &self.stand_in(input)]);
         }
         command
+    }
+
+    fn stand_in(&self, name: &str) -> String {
+        format!("path:{}", self.stand_ins.join(name).display())
+    }
+
+    /// Makes a folder that is theirs.
+    fn own_folder(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path)?;
+        if self.user.is_some() {
+            chown(path, self.user, self.user)?;
+        }
+        Ok(())
     }
 
     /// An output of the flake's.
@@ -265,18 +277,14 @@ impl Nix {
     /// A person's own flake makes an agent of a package.
     fn agent(&self) -> Result<()> {
         let mine = self.place.join("agent");
-        fs::create_dir_all(&mine)?;
+        self.own_folder(&mine)?;
         let text = AGENT_FLAKE.replace("@RCC@", &self.flake.display().to_string());
         fs::write(mine.join("flake.nix"), text)?;
-        if self.user.is_some() {
-            chown(&mine, self.user, self.user)?;
-        }
         let mut command = self.command(["run"]);
         for (input, name) in
             [("nixpkgs", "nixpkgs"), ("rcc/nixpkgs", "nixpkgs"), ("rcc/nix2container", "nix2container")]
         {
-            let stand_in = format!("path:{}", self.stand_ins.join(name).display());
-            command.args(["--override-input", input, &stand_in]);
+            command.args(["--override-input", input, &self.stand_in(name)]);
         }
         command.arg(format!("path:{}", mine.display()));
         let output = ended(command)?;
@@ -304,10 +312,7 @@ impl Nix {
     fn templates(&self) -> Result<()> {
         for (name, tool) in TEMPLATES.into_iter().zip(["git", "git", "python3", "node", "cargo", "go"]) {
             let project = self.place.join("projects").join(name);
-            fs::create_dir_all(&project)?;
-            if self.user.is_some() {
-                chown(&project, self.user, self.user)?;
-            }
+            self.own_folder(&project)?;
             let init = || {
                 let mut command = self.command(["flake", "init", "-t", &self.output(name)]);
                 command.current_dir(&project);
@@ -321,8 +326,7 @@ impl Nix {
             fs::write(project.join("README.md"), "mine\n")?;
             let again = ended(init())?;
             ensure!(fs::read_to_string(project.join("README.md"))? == "mine\n", "{name}: {}", again.status);
-            let stand_in = format!("path:{}", self.stand_ins.join("nixpkgs").display());
-            let mut command = self.command(["develop", "--override-input", "nixpkgs", &stand_in]);
+            let mut command = self.command(["develop", "--override-input", "nixpkgs", &self.stand_in("nixpkgs")]);
             command.args(["-c", "sh", "-c", &format!("command -v {tool}")]).current_dir(&project);
             self.tools_of(command, 1)?;
         }
