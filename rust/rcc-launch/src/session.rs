@@ -35,7 +35,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
@@ -248,7 +248,6 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
     };
     skeleton(&places.root(), &spec.skeleton).map_err(disk(&places.root()))?;
     fs::create_dir(places.hooks()).map_err(disk(&places.hooks()))?;
-    symlink(places.container_id(), places.container_link()).map_err(disk(&places.container_link()))?;
     for path in [&spec.storage, &spec.storage_state] {
         fs::create_dir_all(path).map_err(disk(path))?;
     }

@@ -101,16 +101,10 @@ impl Places {
     pub fn empty_file(&self) -> PathBuf {
         self.folder.join("empty")
     }
-    /// Where Podman is told to write its id of the container, before there is a process of it: a link to
-    /// [`Self::container_id`], since Podman 5 takes the name away with a container that did not start.
-    #[must_use]
-    pub fn container_link(&self) -> PathBuf {
-        self.folder.join("container")
-    }
-    /// Where Podman's id of the container is, then and afterwards.
+    /// Where Podman writes its id of the container, before there is a process of it.
     #[must_use]
     pub fn container_id(&self) -> PathBuf {
-        self.folder.join("container-id")
+        self.folder.join("container")
     }
 
     /// The names in /nix/store that the hook binds, a line each.
@@ -345,7 +339,7 @@ pub fn arguments(spec: &ContainerSpec, machine: &Machine) -> Vec<OsString> {
     args.push("run".into());
     let mut add = |name: &str, value: &str| args.push(format!("--{name}={value}").into());
     add("name", &spec.name);
-    add("cidfile", &text(&places.container_link()));
+    add("cidfile", &text(&places.container_id()));
     for name in ["rm", "interactive", "read-only", "no-hosts", "unsetenv-all"] {
         add(name, "true");
     }
