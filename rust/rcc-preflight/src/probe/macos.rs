@@ -10,6 +10,7 @@ use crate::facts::{
     AppleFolder, Daemon, Fact, FileSystem, MacOs, MacPodman, Network, Pf, PodmanMachine, Program, Shim, System,
 };
 use nix::sys::statvfs::{FsFlags, statvfs};
+use rcc_host::macos::{Job, job};
 use rcc_proto::macos::{GROUP, LABELS, NET_GROUP, STATUS_SOCKET, USER};
 use std::fs;
 use std::io::Read;
@@ -148,7 +149,10 @@ fn accounts() -> Result<crate::facts::Accounts, String> {
 
 fn daemon(label: &str) -> Result<Option<Daemon>, String> {
     let (loaded, text) = said(Path::new("/bin/launchctl"), &["print", &format!("system/{label}")])?;
-    Ok(loaded.then(|| parse::daemon(label, &text)))
+    Ok(loaded.then(|| {
+        let Job { path, program, running, last_exit } = job(&text);
+        Daemon { label: label.to_owned(), path, program, running, last_exit }
+    }))
 }
 
 fn pf() -> Result<Pf, String> {

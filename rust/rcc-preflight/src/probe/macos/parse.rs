@@ -1,7 +1,8 @@
 //! What Apple's programs and Podman print, as values. Plain functions of text, so that they are tested on any system with
 //! what was recorded on Macs.
 
-use crate::facts::{Account, Accounts, Daemon, GroupAccount, MacNetwork, Mount, Pf, PodmanMachine};
+use crate::facts::{Account, Accounts, GroupAccount, MacNetwork, Mount, Pf, PodmanMachine};
+use rcc_host::macos::{record, with_id};
 use rcc_proto::macos::{GROUP, GROUP_ID, NET_GROUP, NET_GROUP_ID, USER, USER_ID};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -9,39 +10,6 @@ use std::collections::BTreeMap;
 /// `NAME: VALUE` lines, as sysctl, `sw_vers`, route and scutil print them.
 pub fn fields(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim())).collect()
-}
-
-/// A record as `dscl . -read` prints it: a value on its name's line, or on lines of its own that begin with a blank.
-pub fn record(text: &str) -> BTreeMap<String, String> {
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    let mut last = String::new();
-    for line in text.lines() {
-        if line.starts_with(' ') {
-            let value = all.entry(last.clone()).or_default();
-            if !value.is_empty() {
-                value.push('\n');
-            }
-            value.push_str(line.trim());
-        } else if let Some((name, value)) = line.split_once(':') {
-            // `dsAttrTypeNative:IsHidden: 1`
-            let (name, value) = match name {
-                "dsAttrTypeNative" | "dsAttrTypeStandard" => value.split_once(':').unwrap_or((value, "")),
-                _ => (name, value),
-            };
-            name.trim().clone_into(&mut last);
-            all.insert(last.clone(), value.trim().to_owned());
-        }
-    }
-    all
-}
-
-/// The names that have an id, of `dscl . -list /Users UniqueID`.
-pub fn with_id(list: &str, id: u32) -> Vec<String> {
-    let entry = |line: &str| {
-        let (name, number) = line.trim_end().rsplit_once(char::is_whitespace)?;
-        (number.parse() == Ok(id)).then(|| name.trim().to_owned())
-    };
-    list.lines().filter_map(entry).collect()
 }
 
 /// What the directory service was asked: each answer absent where there is no such record.
@@ -88,26 +56,6 @@ pub fn accounts(asked: &Asked<'_>) -> Accounts {
 
 fn number(record: &BTreeMap<String, String>, name: &str) -> Option<u32> {
     record.get(name)?.parse().ok()
-}
-
-/// A daemon as `launchctl print system/LABEL` shows it: its own lines alone, not those of the blocks in it, nor what an
-/// argument with a line break puts at a line's start.
-pub fn daemon(label: &str, text: &str) -> Daemon {
-    let own = text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| !line.starts_with(['\t', ' ']));
-    let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, value) in own.filter_map(|line| line.split_once(" = ")) {
-        fields.entry(name).or_insert(value);
-    }
-    let path = |name: &str| fields.get(name).map(std::path::PathBuf::from);
-    // `0`, `78: EX_CONFIG`, `(never exited)`
-    let last_exit = fields.get("last exit code").and_then(|v| v.split(':').next()?.trim().parse().ok());
-    Daemon {
-        label: label.to_owned(),
-        path: path("path"),
-        program: path("program"),
-        running: fields.get("state") == Some(&"running"),
-        last_exit,
-    }
 }
 
 /// The answer of root's status service.

@@ -26,22 +26,6 @@ RecordType: dsRecTypeStandard:Groups
 ";
 
 #[test]
-fn a_record_has_values_on_their_line_or_below() {
-    let all = record(USER_RECORD);
-    assert_eq!(all["RealName"], "rcc gateway");
-    assert_eq!(all["UniqueID"], "391");
-    assert_eq!(all["IsHidden"], "1");
-    assert_eq!(all["RecordType"], "dsRecTypeStandard:Users");
-}
-
-#[test]
-fn ids_are_found_whatever_the_names_have_in_them() {
-    let list = "_www                     70\nnobody                  -2\nalice smith             391\n_x391                    3910\n";
-    assert_eq!(with_id(list, 391), ["alice smith"]);
-    assert_eq!(with_id(list, 70), ["_www"]);
-}
-
-#[test]
 fn accounts_are_ours_and_others_of_the_same_id_are_named() {
     let group = GROUP_RECORD.replace("392", "391").replace("_rccnet", "_rcc");
     let mut asked = Asked {
@@ -67,51 +51,6 @@ fn accounts_are_ours_and_others_of_the_same_id_are_named() {
     let found = accounts(&asked);
     assert_eq!(found.net_group.unwrap().members.len(), 3);
     assert_eq!((found.same_user_id, found.same_group_id), (vec!["bob".into()], vec!["others".into(), "theirs".into()]));
-}
-
-const PRINTED: &str = "\
-system/dev.rcc.firewall = {
-\tactive count = 1
-\tpath = /Library/LaunchDaemons/dev.rcc.firewall.plist
-\ttype = LaunchDaemon
-\tstate = running
-
-\tprogram = /usr/local/libexec/rcc/0.1.0/rcc-firewall
-\targuments = {
-\t\t/usr/local/libexec/rcc/0.1.0/rcc-firewall
-\t\tstate = stopped
-\t}
-
-\tstdout path = /dev/null
-\tdefault environment = {
-\t\tPATH => /usr/bin:/bin:/usr/sbin:/sbin
-\t}
-\tresource coalition = {
-\t\tID = 777
-\t\tstate = active
-\t}
-\tdomain = system
-\truns = 1
-\tpid = 1219
-\timmediate reason = speculative
-\tlast exit code = (never exited)
-\tspawn type = daemon (3)
-\tjob state = running
-}
-";
-
-#[test]
-fn a_daemon_is_read_by_its_own_lines() {
-    let found = daemon("dev.rcc.firewall", PRINTED);
-    assert!(found.running);
-    assert_eq!(found.path.unwrap().to_str(), Some("/Library/LaunchDaemons/dev.rcc.firewall.plist"));
-    assert_eq!(found.program.unwrap().to_str(), Some("/usr/local/libexec/rcc/0.1.0/rcc-firewall"));
-    assert_eq!(found.last_exit, None);
-    for (code, number) in [("0", 0), ("78: EX_CONFIG", 78)] {
-        let text = PRINTED.replace("(never exited)", code).replace("\tstate = running", "\tstate = not running");
-        let found = daemon("dev.rcc.firewall", &text);
-        assert_eq!((found.running, found.last_exit), (false, Some(number)));
-    }
 }
 
 #[test]
