@@ -38,7 +38,8 @@ pub fn misplaced(path: &str, e: &std::io::Error) -> Problem {
 
 /// A folder, if it is there.
 pub fn folder(path: &str) -> Result<Option<Folder>, Problem> {
-    let writers = if path == LOGS { Writers::SystemGroup } else { Writers::Root };
+    // macOS's /var/run is the group daemon's, too.
+    let writers = if [LOGS, "/var/run"].contains(&path) { Writers::SystemGroup } else { Writers::Root };
     Folder::open(Path::new(path), writers).map_err(|e| misplaced(path, &e))
 }
 
@@ -50,4 +51,30 @@ pub fn made(path: &str) -> Result<Folder, Problem> {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     made(if above.is_empty() { "/" } else { above })?.make(name, 0o755).map_err(|e| misplaced(path, &e))?;
     folder(path)?.ok_or_else(|| misplaced(path, &std::io::ErrorKind::NotFound.into()))
+}
+
+/// Whether a link leads to an installed program, of any version.
+pub fn is_ours(target: &str) -> bool {
+    target.starts_with("../libexec/rcc/") || target.starts_with("/usr/local/libexec/rcc/")
+}
+
+/// A link that setup did not make.
+pub fn foreign_link(target: &str) -> Problem {
+    Problem::new(
+        Code::SETUP_PLACE,
+        "/usr/local/bin/rcc",
+        format!("it is a link to {target}, which setup did not make"),
+        "if nobody needs it: sudo rm /usr/local/bin/rcc",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_setup_made_are_known() {
+        assert!(is_ours(LINK) && is_ours("../libexec/rcc/0.0.9/rcc"));
+        assert!(!is_ours("/opt/rcc/rcc"));
+    }
 }
