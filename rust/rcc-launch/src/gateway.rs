@@ -29,7 +29,7 @@ impl Gateway {
     /// `why` is on record.
     pub fn probe(project: String, why: &str) -> Result<Self, Problem> {
         let (grants, credentials) = (Vec::new(), Vec::new());
-        Self::open(Open { version: VERSION, project, agent: why.into(), grants, credentials })
+        Self::open(Open { version: VERSION, project, agent: why.into(), grants, credentials, ticket: None })
     }
 
     /// Opens a session.
@@ -224,6 +224,7 @@ fn unexpected(message: &FromGateway) -> Problem {
     let kind = match message {
         FromGateway::Opened(_) => "opened",
         FromGateway::Listening => "listening",
+        FromGateway::Ticket { .. } => "ticket",
         FromGateway::Refused { .. } => "refused",
         FromGateway::Held { .. } => "held",
         FromGateway::Released => "released",

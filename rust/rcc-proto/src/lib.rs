@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`ToGateway::Open`] | [`FromGateway::Opened`] or [`FromGateway::Refused`] |
 //! | [`ToGateway::Listen`] + 3 sockets | [`FromGateway::Listening`] or [`FromGateway::Refused`] |
+//! | [`ToGateway::Forward`] in the place of `Listen` | [`FromGateway::Ticket`], later [`FromGateway::Listening`] |
 //! | [`ToGateway::Grants`] (1.1) | [`FromGateway::Granted`], or [`FromGateway::Refused`] and nothing changed |
 //! | [`ToGateway::End`] (1.1) | [`FromGateway::Summary`] |
 //! | | at any time [`FromGateway::Closing`], then the end |
@@ -30,6 +31,7 @@
 //! one connection and there is no token to steal (docs/decisions/0002).
 
 mod control;
+pub mod forwarded;
 mod hook;
 pub mod macos;
 mod secret;
@@ -83,6 +85,9 @@ pub enum ToGateway {
     Open(Open),
     /// Take these sockets, [`LISTEN_SOCKETS`] of them, all made in one network namespace that is not the host's.
     Listen,
+    /// The agent runs in a virtual machine: a forwarder there has the sockets, and brings this session's connections with the
+    /// ticket that this is answered with (docs/decisions/0033). A gateway that does not know this refuses it.
+    Forward,
     /// From now on these are the session's grants, all of them, in the notation of [`Open::grants`]. After `Listen`;
     /// since 1.1.
     Grants {
@@ -109,6 +114,9 @@ pub struct Open {
     /// Keys for credential endpoints. They live in the worker's memory for this session alone.
     #[serde(default)]
     pub credentials: Vec<Credential>,
+    /// To a forwarder: the ticket of the session, which exists on the host already. To a gateway: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Secret>,
 }
 
 /// A key for one credential endpoint.
@@ -140,6 +148,11 @@ pub enum FromGateway {
     Opened(Opened),
     /// The sockets were taken; the agent may start.
     Listening,
+    /// The session waits for its forwarder; `Listening` follows when that is ready.
+    Ticket {
+        /// For [`Open::ticket`], good for one use.
+        ticket: Secret,
+    },
     /// The grants are in force.
     Granted {
         /// Connections that were aborted, since they are no longer allowed.
@@ -167,7 +180,7 @@ pub enum FromGateway {
 }
 
 /// A session as the gateway made it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opened {
     /// The gateway's version of the protocol.
     pub version: Version,
@@ -278,6 +291,7 @@ mod tests {
                 kind: CredentialKind::ApiKey,
                 secret: Secret::new("sk-secret-value".into()),
             }],
+            ticket: None,
         }
     }
 
