@@ -1,10 +1,11 @@
 //! What this machine is, read by more than one part of rcc: its addresses and links, its resolvers and how they are asked,
-//! its users, and files of which only root is the author. Nothing here changes anything.
+//! its users, files of which only root is the author, and how its processes talk. Nothing here changes anything.
 
 pub mod accounts;
 pub mod dns;
 pub mod macos;
 pub mod net;
+pub mod packets;
 pub mod resolv_conf;
 pub mod trusted;
 

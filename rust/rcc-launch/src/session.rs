@@ -147,6 +147,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         agent: launch.request.agent.to_owned(),
         grants: launch.grants.clone(),
         credentials: std::mem::take(&mut launch.credentials),
+        ticket: None,
     })?;
     let id = gateway.opened.session.clone();
     let folder = Folder::create(launch.machine, &id, &launch.project.path, &launch.request.added)?;

@@ -90,6 +90,11 @@ codes! {
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
     PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
+    FORWARD_NONE = 413, "This gateway does not take connections from virtual machines.";
+    FORWARD_TICKET = 414, "The gateway on the host did not take the session's ticket: it is none, was used, or came too late.";
+    FORWARD_UNREACHABLE = 415, "The forwarder in the virtual machine does not reach the gateway on the host.";
+    FORWARD_ON_HOST = 416, "Grants and keys are given on the host, not in the virtual machine.";
+    FORWARD_LOST = 417, "The forwarder of a session went away.";
     SESSION_HOOK = 501, "The OCI hook could not build the session's walls; the container was not started.";
     SESSION_MOUNTS = 502, "The container's mounts are not those that were asked for.";
     SESSION_DISK = 503, "The agent's home or the session's folder can't be written: no space, or read-only.";

@@ -4,13 +4,15 @@
 //! Invariant: it parses nothing that an agent or a launcher sent. What it takes from a worker is a bounded line of
 //! flat JSON; the envelope (time, session, uid) is its own.
 
+mod forwarders;
 pub(crate) mod journal;
 mod people;
 mod resolv_conf;
-mod socket;
+pub(crate) mod socket;
 
 use crate::policy;
 use crate::rate::Bucket;
+use forwarders::{Admission, Forwarders};
 use journal::{Budgets, Journal, Lines};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
@@ -36,6 +38,8 @@ struct Worker {
     session: String,
     log: OwnedFd,
     lines: Lines,
+    /// How forwarders get in, where they can come.
+    admission: Option<Admission>,
 }
 
 /// A process that reads the log to a person. Its end shows by the closing of `end`.
@@ -64,7 +68,7 @@ pub fn serve() -> Result<Infallible, Problem> {
     confine().map_err(|what| {
         here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities")
     })?;
-    let sockets = socket::listen()?;
+    let mut sockets = socket::listen()?;
     let mut journal = Journal::open().map_err(|e| {
         here(
             Code::GATEWAY_ABSENT,
@@ -82,6 +86,7 @@ pub fn serve() -> Result<Infallible, Problem> {
         resolv_conf,
         workers: Vec::new(),
         readers: Vec::new(),
+        forwarders: Forwarders::new(std::mem::take(&mut sockets.forwarders)),
         openings: HashMap::new(),
         budgets: Budgets::default(),
         start: Instant::now(),
@@ -109,6 +114,7 @@ struct Supervisor {
     resolv_conf: ResolvConf,
     workers: Vec<Worker>,
     readers: Vec<Reader>,
+    forwarders: Forwarders,
     openings: HashMap<u32, Bucket>,
     budgets: Budgets,
     start: Instant,
@@ -122,10 +128,12 @@ impl Supervisor {
         let listeners = [&sockets.sessions, &sockets.log];
         let mut fds: Vec<PollFd> =
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
+        let readers = 2..fds.len();
+        fds.extend(self.forwarders.interest().map(waiting));
         let fixed = fds.len();
         let mut heard = Vec::new();
         // Woken at least each second while something is held back or not yet counted, or there are resolvers to follow.
-        let mut waits = !works || !self.workers.is_empty();
+        let mut waits = !works || !self.workers.is_empty() || self.forwarders.waits();
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();
@@ -158,7 +166,10 @@ impl Supervisor {
             let worker = self.workers.swap_remove(i);
             self.reap(worker);
         }
-        for i in (2..fixed).rev().filter(|i| ready[*i]) {
+        if self.forwarders.waits() || ready[readers.end..fixed].contains(&true) {
+            self.let_in(now);
+        }
+        for i in readers.rev().filter(|i| ready[*i]) {
             let reader = self.readers.swap_remove(i - 2);
             let _ = kill(reader.pid, Signal::SIGKILL);
             let _ = waitpid(reader.pid, None);
@@ -168,6 +179,17 @@ impl Supervisor {
         }
         if ready[1] {
             self.accept_readers(&sockets.log, now);
+        }
+    }
+
+    /// Hands forwarders' streams to the workers that they are for.
+    fn let_in(&mut self, now: Duration) {
+        let workers = &mut self.workers;
+        let admits = |header: &_, stream: &_| {
+            workers.iter_mut().filter_map(|w| w.admission.as_mut()).any(|a| a.admits(header, stream))
+        };
+        if let Some(strangers) = self.forwarders.turn(now, admits) {
+            self.journal.own("strangers", None, &[("streams", strangers.into())]);
         }
     }
 
@@ -262,13 +284,13 @@ impl Supervisor {
         }
         self.resolv_conf.look();
         let lines = self.budgets.lines_of(uid);
-        let worker = start(launcher, uid, &self.resolv_conf, lines).map_err(|e| failed(&e))?;
+        let worker = start(launcher, uid, &self.resolv_conf, lines, self.forwarders.can_come()).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }
 }
 
-fn waiting(fd: &OwnedFd) -> PollFd<'_> {
+pub(crate) fn waiting(fd: &OwnedFd) -> PollFd<'_> {
     PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
 
@@ -316,12 +338,20 @@ fn failed(e: &dyn std::error::Error) -> Problem {
 }
 
 /// Starts a worker: its connection is its stdin, its log its stdout, the machine's resolv.conf its stderr; nothing else is
-/// open in it.
-fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf, lines: Lines) -> std::io::Result<Worker> {
+/// open in it. What forwarders bring comes by a socket that waits for it in its log's.
+fn start(
+    launcher: &OwnedFd,
+    uid: u32,
+    resolv_conf: &ResolvConf,
+    lines: Lines,
+    forwarded: bool,
+) -> std::io::Result<Worker> {
     let (log, workers_end) = socket::log_pair()?;
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
-    let session = format!("{:016x}", u64::from_be_bytes(number));
+    let number = u64::from_be_bytes(number);
+    let session = format!("{number:016x}");
+    let admission = forwarders::admission(number, &log, forwarded)?;
     let child = Command::new("/proc/self/exe")
         .args(["worker", &std::process::id().to_string(), &session, &uid.to_string()])
         .env_clear()
@@ -331,11 +361,11 @@ fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf, lines: Lines) -
         .stderr(Stdio::from(resolv_conf.readable()?))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
-    Ok(Worker { pid, uid, session, log, lines })
+    Ok(Worker { pid, uid, session, log, lines, admission })
 }
 
 /// Not root, no capabilities, and no way to get any.
-fn confine() -> Result<(), String> {
+pub(crate) fn confine() -> Result<(), String> {
     if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
         return Err("it does not run as root".into());
     }

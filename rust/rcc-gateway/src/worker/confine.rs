@@ -52,11 +52,20 @@ pub fn limits(connections: u32) -> io::Result<()> {
 
 /// Installs the filter, on all threads.
 pub fn system_calls(launcher: &OwnedFd) -> io::Result<()> {
+    by_families(launcher, &[libc::AF_INET, libc::AF_INET6])
+}
+
+/// The same for a forwarder's session, which may have another way to the gateway: from a virtual machine to its host.
+pub fn forwarder(launcher: &OwnedFd) -> io::Result<()> {
+    by_families(launcher, &[libc::AF_INET, libc::AF_INET6, libc::AF_VSOCK])
+}
+
+fn by_families(launcher: &OwnedFd, families: &[i32]) -> io::Result<()> {
     // The launcher's connection must be what the filter assumes: no other Unix socket is ever made.
     if getsockopt(launcher, sockopt::SockType) != Ok(nix::sys::socket::SockType::SeqPacket) {
         return Err(io::Error::other("the connection is not SOCK_SEQPACKET"));
     }
-    let program = filter().map_err(io::Error::other)?;
+    let program = filter(families).map_err(io::Error::other)?;
     seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
 }
 
@@ -81,7 +90,7 @@ fn reader_filter() -> Result<BpfProgram, seccompiler::BackendError> {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+fn filter(families: &[i32]) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules = Rules::new();
     for call in FREE {
         rules.insert(*call, vec![]);
@@ -89,9 +98,9 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let eq = |arg, value: i32| Cond::new(arg, Len::Dword, Op::Eq, u64::from(value.cast_unsigned()));
     let rule = SeccompRule::new;
 
-    // socket: TCP and UDP over IPv4 and IPv6.
+    // socket: TCP and UDP, or what stands for them, of these families.
     let mut sockets = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    for family in families.iter().copied() {
         for (kind, protocols) in
             [(libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]), (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP])]
         {
