@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod dns;
+pub mod macos;
 pub mod net;
 pub mod resolv_conf;
 pub mod trusted;

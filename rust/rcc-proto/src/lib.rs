@@ -31,6 +31,7 @@
 
 mod control;
 mod hook;
+pub mod macos;
 mod secret;
 mod version;
 

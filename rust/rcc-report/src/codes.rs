@@ -43,9 +43,17 @@ codes! {
     CHECK_MADE_UP = 15, "A VPN answers names with made-up addresses.";
     CHECK_PROXY = 16, "The environment names a proxy that the policy does not have.";
     CHECK_RESOLVERS = 17, "The machine names no resolver.";
-    CHECK_MACOS = 18, "macOS lacks something, or is not supported yet.";
+    CHECK_MACOS = 18, "macOS is too old, or can't run the agents' Linux machine.";
     CHECK_UNKNOWN = 19, "Something could not be found out, which counts as missing.";
     CHECK_FACTS_FILE = 20, "A file of recorded facts can't be read.";
+    CHECK_PF = 21, "On this Mac pf is off, or rcc's anchor is not in force in it.";
+    CHECK_MAC_DAEMONS = 22, "One of rcc's launchd daemons is not loaded, or does not run.";
+    CHECK_MAC_ACCOUNTS = 23, "The hidden user or a group of rcc's is missing on this Mac, or is not as setup makes it.";
+    CHECK_GVPROXY = 24, "The process that carries the machine's traffic is not rcc's, or pf would not know it.";
+    CHECK_MACHINE = 25, "The agents' Podman machine is of another kind, or sees more of the Mac than projects.";
+    CHECK_MAC_FOLDERS = 26, "The project lies in a folder that a cloud copies away, or that macOS guards.";
+    CHECK_MAC_NETWORK = 27, "A VPN, a filter or a split DNS decides beside pf.";
+    CHECK_MAC_PODMAN = 28, "Podman is missing on this Mac, too old, or somebody else's to replace.";
     POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
     POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
     POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";
@@ -124,4 +132,5 @@ codes! {
     SETUP_GATEWAY = 916, "The gateway did not start, did not answer, or did not end.";
     SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
     SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
+    SETUP_LAUNCHD = 919, "launchd did not do what setup told it.";
 }
