@@ -20,7 +20,8 @@ mod states;
 
 pub use listing::{Call, Line, Services, lines, rules_of};
 pub use model::{Kernel, Packet};
+pub use rcc_proto::macos::ANCHOR;
 pub use rule::{Action, Direction, Family, Flags, Owner, Place, Rule, Transport};
-pub use ruleset::{ANCHOR, GATEWAY_PORT, MACHINE_PORT, Mac, Ruleset, fingerprint_of};
+pub use ruleset::{Mac, Ruleset, fingerprint_of};
 pub use seen::{Hook, Seen, may_come_before, names};
 pub use states::{State, denied, states};

@@ -9,16 +9,10 @@ use crate::rule::{Action as TableAction, Match, Rule as TableRule};
 use crate::table::{Facts, gateway};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rcc_policy::{Egress, Fingerprint};
+use rcc_proto::macos::{FORWARD_PORT, SSH_PORT};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
-
-/// The anchor. macOS's own pf.conf evaluates all of `com.apple`'s in the order of their names.
-pub const ANCHOR: &str = "com.apple/000.rcc";
-/// The gateway's port for forwarders, on loopback.
-pub const GATEWAY_PORT: u16 = 47081;
-/// The port at which Podman speaks to its machine, on loopback.
-pub const MACHINE_PORT: u16 = 47022;
 
 /// What a Mac adds to the facts.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -48,7 +42,7 @@ impl Ruleset {
     pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts, mac: &Mac) -> Self {
         let mut rules = machine(mac.group);
         let (user, flows) = (Owner::User(facts.gateway), flows(&gateway(egress, fingerprint, facts), facts, mac));
-        rules.extend(listener(user, GATEWAY_PORT, "forwarders", Action::Return));
+        rules.extend(listener(user, FORWARD_PORT, "forwarders", Action::Return));
         rules.extend(flows.iter().map(|flow| flow.out(user)));
         rules.push(nobody_connects(user));
         rules.extend(flows.iter().filter(|flow| flow.comment != CANARY).map(|flow| flow.back(user)));
@@ -128,10 +122,10 @@ fn on_loopback(mut rule: Rule, from: Place, to: Place) -> Rule {
 fn machine(group: u32) -> Vec<Rule> {
     let group = Owner::Group(group);
     let local = Place { net: Some(LOCAL.into()), ports: None };
-    let gateway = Place::at(LOCAL, GATEWAY_PORT);
+    let gateway = Place::at(LOCAL, FORWARD_PORT);
     let tcp = |direction, why| rule(Action::Pass, direction, Transport::Tcp, group, why);
     let mut rules = vec![on_loopback(tcp(Direction::Out, "to the gateway"), local, gateway)];
-    rules.extend(listener(group, MACHINE_PORT, "podman's ssh", Action::Return));
+    rules.extend(listener(group, SSH_PORT, "podman's ssh", Action::Return));
     rules.push(nobody_connects(group));
     rules.push(on_loopback(tcp(Direction::In, "from the gateway"), gateway, local));
     rules

@@ -2,8 +2,10 @@
 
 use super::listing::{Line, Services, lines, rules_of};
 use super::rule::{Action, Rule};
-use super::ruleset::{ANCHOR, Ruleset, fingerprint_of};
+use super::ruleset::{Ruleset, fingerprint_of};
+
 use crate::compare::{Difference, Found};
+use rcc_proto::macos::ANCHOR;
 use serde_json::Value;
 
 /// What pfctl printed, each as it is called in pfctl(8).

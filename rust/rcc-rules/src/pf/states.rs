@@ -3,8 +3,10 @@
 use super::listing::{Call, Line};
 use super::model::{Kernel, Packet};
 use super::rule::{Direction, Transport};
-use super::ruleset::{ANCHOR, Mac, Ruleset};
+use super::ruleset::{Mac, Ruleset};
+
 use crate::Facts;
+use rcc_proto::macos::ANCHOR;
 use std::net::{IpAddr, SocketAddr};
 
 /// A state, as `pfctl -s states` prints it.

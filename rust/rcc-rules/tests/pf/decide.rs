@@ -3,9 +3,8 @@
 use crate::{GROUP, full, kernel, mac, ruleset};
 use proptest::prelude::*;
 use rcc_packets::{GATEWAY, addresses, facts, policies, ports};
-use rcc_rules::pf::{
-    Action, Call, Direction, GATEWAY_PORT, Kernel, Line, MACHINE_PORT, Packet, Rule, Ruleset, Transport,
-};
+use rcc_proto::macos::{FORWARD_PORT, SSH_PORT};
+use rcc_rules::pf::{Action, Call, Direction, Kernel, Line, Packet, Rule, Ruleset, Transport};
 use rcc_rules::{Protocol, Ruling, Table};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -92,9 +91,9 @@ proptest! {
     ) {
         let pf = kernel(&full());
         let (ip, port, from) = match port % 5 {
-            0 => (LOCAL, GATEWAY_PORT, from),
-            1 => (LOCAL, port, MACHINE_PORT),
-            2 => (LOCAL, MACHINE_PORT, from),
+            0 => (LOCAL, FORWARD_PORT, from),
+            1 => (LOCAL, port, SSH_PORT),
+            2 => (LOCAL, SSH_PORT, from),
             _ => (ip, port, from),
         };
         let here = if ip == LOCAL { LOCAL } else { "192.168.77.50".parse().unwrap() };
@@ -103,13 +102,13 @@ proptest! {
         let first = flags & (SYN | ACK) == SYN;
         if incoming {
             let packet = Packet { direction: Direction::In, from: packet.to, to: packet.from, ..packet };
-            let ssh = packet.to == (LOCAL, MACHINE_PORT);
-            let answer = packet.from == (LOCAL, GATEWAY_PORT) && !first;
+            let ssh = packet.to == (LOCAL, SSH_PORT);
+            let answer = packet.from == (LOCAL, FORWARD_PORT) && !first;
             let local = packet.from.0 == LOCAL && packet.to.0 == LOCAL;
             prop_assert_eq!(pf.decide(&packet).0, tcp && local && (ssh || answer), "{:?}", packet);
         } else {
-            let gateway = (ip, port) == (LOCAL, GATEWAY_PORT);
-            let ssh = ip == LOCAL && from == MACHINE_PORT && !first;
+            let gateway = (ip, port) == (LOCAL, FORWARD_PORT);
+            let ssh = ip == LOCAL && from == SSH_PORT && !first;
             prop_assert_eq!(pf.decide(&packet).0, tcp && (gateway || ssh), "{:?}", packet);
         }
     }
@@ -118,15 +117,15 @@ proptest! {
 #[test]
 fn the_gateway_answers_forwarders_and_dials_nobody_from_there() {
     let pf = kernel(&full());
-    let answer = Packet { from: (LOCAL, GATEWAY_PORT), flags: SYN | ACK, ..out((LOCAL, 50_000), Transport::Tcp) };
+    let answer = Packet { from: (LOCAL, FORWARD_PORT), flags: SYN | ACK, ..out((LOCAL, 50_000), Transport::Tcp) };
     assert!(pf.decide(&answer).0 && pf.decide(&Packet { flags: 0x04, ..answer }).0);
     assert!(!pf.decide(&Packet { flags: SYN, ..answer }).0, "no connection begins at the listener's port");
     assert!(!pf.decide(&Packet { to: ("192.168.77.1".parse().unwrap(), 80), ..answer }).0);
     assert!(!pf.decide(&Packet { interface: "en0", ..answer }).0);
     let comes =
-        Packet { direction: Direction::In, from: (LOCAL, 50_000), to: (LOCAL, GATEWAY_PORT), flags: SYN, ..answer };
+        Packet { direction: Direction::In, from: (LOCAL, 50_000), to: (LOCAL, FORWARD_PORT), flags: SYN, ..answer };
     assert!(pf.decide(&comes).0 && !pf.decide(&Packet { to: (LOCAL, 8080), ..comes }).0);
-    let lan = ("192.168.77.50".parse().unwrap(), GATEWAY_PORT);
+    let lan = ("192.168.77.50".parse().unwrap(), FORWARD_PORT);
     assert!(!pf.decide(&Packet { to: lan, from: ("192.168.77.1".parse().unwrap(), 1), interface: "en0", ..comes }).0);
 }
 

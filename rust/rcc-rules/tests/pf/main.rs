@@ -8,7 +8,7 @@ use rcc_packets::{FULL, facts, policy};
 use rcc_rules::pf::{Call, Kernel, Line, Mac, Ruleset};
 
 /// The group of the machine's process.
-const GROUP: u32 = 399;
+const GROUP: u32 = rcc_proto::macos::NET_GROUP_ID;
 
 fn mac() -> Mac {
     Mac {
