@@ -2,7 +2,9 @@
 
 use crate::place::{Folder, Writers};
 use rcc_report::{Code, Problem};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::path::PathBuf;
 
 /// The version that this program installs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -15,15 +17,18 @@ pub const LINKS: &str = "/usr/local/bin";
 /// Where the link leads from there.
 pub const LINK: &str = concat!("../libexec/rcc/", env!("CARGO_PKG_VERSION"), "/rcc");
 /// The policy's folder.
+#[cfg(target_os = "linux")]
 pub const ETC: &str = "/etc/rcc";
 /// Where logs are.
 pub const LOGS: &str = "/var/log";
 /// The folder of the sockets.
+#[cfg(target_os = "linux")]
 pub const RUN: &str = "/run/rcc";
 /// The policy's name in its folder.
 pub const POLICY_NAME: &str = "policy.toml";
 
 /// An installed program of this version.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)

@@ -54,6 +54,10 @@ enum What {
     Uninstall(UninstallArgs),
     /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
     Units(UnitsArgs),
+    /// On a Mac whose configuration declares the rest: place the programs that carry the machine's traffic, and the
+    /// gateway's folders.
+    #[command(hide = true)]
+    Place(How),
 }
 
 #[derive(Args)]
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         What::Install(args) => (install(&args), args.how.json),
         What::Uninstall(args) => (uninstall(&args), args.how.json),
         What::Units(args) => (write_units(&args), false),
+        What::Place(how) => (place(&how), how.json),
     };
     if json {
         let Report { lines, notes, problems } = &report;
@@ -198,13 +203,26 @@ fn unmanaged() -> Result<(), Problem> {
     if cfg!(target_os = "macos") { macos::unmanaged(&macos::System) } else { Ok(()) }
 }
 
-/// The units, and beside them the names of those that start by themselves, each on a line of `ENABLED`.
+fn place(how: &How) -> Report {
+    let mut report = Report::default();
+    match asker::root().and_then(|()| Ok((lock()?, source::programs()?))) {
+        Ok((lock, programs)) => {
+            all(&macos::place_carrier(&macos::System, programs), how, &mut report);
+            drop(lock);
+        }
+        Err(problem) => report.problems.push(problem),
+    }
+    report
+}
+
+/// The units, and beside them the names of those that start by themselves, each on a line of `ENABLED`; a Mac's accounts
+/// likewise in `ACCOUNTS`.
 fn write_units(args: &UnitsArgs) -> Report {
     let mut report = Report::default();
     let named = |names: &[&str]| ("ENABLED".to_owned(), format!("{}\n", names.join("\n")));
     let files: Vec<(String, String)> = if args.macos {
         let daemons = macos::daemons(&args.programs).into_iter().map(|daemon| (daemon.file(), daemon.text));
-        daemons.chain([named(&macos::enabled())]).collect()
+        daemons.chain([named(&macos::enabled()), ("ACCOUNTS".to_owned(), macos::declared())]).collect()
     } else {
         let units = units::all(&args.programs).into_iter().map(|(name, text)| (name.to_owned(), text));
         units.chain([named(&units::ENABLED)]).collect()
@@ -340,5 +358,14 @@ mod tests {
         assert!(enabled.lines().eq(units::ENABLED) && enabled.lines().all(|unit| folder.path().join(unit).is_file()));
         // What is there is left as it is.
         assert!(!write_units(&args).problems.is_empty());
+
+        let folder = tempfile::tempdir().unwrap();
+        let args = UnitsArgs { programs: "/nix/store/x-rcc/bin".into(), into: folder.path().into(), macos: true };
+        assert!(write_units(&args).problems.is_empty());
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(text("dev.rcc.firewall.plist").contains("<string>/nix/store/x-rcc/bin/rcc-firewall</string>"));
+        assert!(text("ENABLED").lines().all(|label| folder.path().join(format!("{label}.plist")).is_file()));
+        let accounts = "group _rcc 391 rcc gateway\ngroup _rccnet 392 rcc network\nuser _rcc 391 391 rcc gateway\n";
+        assert_eq!(text("ACCOUNTS"), accounts);
     }
 }

@@ -134,6 +134,7 @@ impl Folder {
     }
 
     /// A plain file's bytes, if it is root's alone and has this mode; `None` if there is none.
+    #[cfg(any(target_os = "linux", test))]
     pub fn read(&self, name: &str, mode: u32) -> io::Result<Option<Vec<u8>>> {
         self.read_of(name, (0, 0), mode)
     }
@@ -156,6 +157,7 @@ impl Folder {
     }
 
     /// Puts a file of root's there, in place of what had its name.
+    #[cfg(any(target_os = "linux", test))]
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
         self.write_for(name, bytes, (0, 0), mode)
     }

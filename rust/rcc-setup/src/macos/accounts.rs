@@ -57,6 +57,18 @@ fn wanted() -> [Wanted; 3] {
     [group(GROUP, GROUP_ID, group_made), group(NET_GROUP, NET_GROUP_ID, net_made), user]
 }
 
+/// For who declares them elsewhere: a line each, with kind, name, ids and the name by which setup knows its own.
+#[must_use]
+pub fn declared() -> String {
+    let line = |wanted: &Wanted| {
+        let value = |name: &str| wanted.attributes.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value);
+        let kind = if wanted.path.starts_with("/Users/") { "user" } else { "group" };
+        let own = if kind == "user" { format!(" {}", value("UniqueID")) } else { String::new() };
+        format!("{kind} {}{own} {} {}\n", wanted.name, value("PrimaryGroupID"), wanted.made)
+    };
+    wanted().iter().map(line).collect()
+}
+
 fn wrong(name: &str, what: impl Into<String>, remedy: String) -> Problem {
     Problem::new(Code::SETUP_USER, name, what, remedy)
 }

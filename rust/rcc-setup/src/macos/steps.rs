@@ -106,6 +106,19 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
     steps
 }
 
+/// What a Mac's configuration (nix-darwin) can't do by itself: folders of the gateway's, and the programs that carry the
+/// machine's traffic, with their group's bit, which no store keeps. Everything else is declared there.
+pub fn place_carrier(mac: &dyn Mac, programs: Vec<Program>) -> Vec<Step<'_>> {
+    let mut steps = vec![folder(mac, LOGS, 0o750), folder(mac, RUN, 0o755)];
+    // The shim last: what it starts is there before.
+    let mut carriers: Vec<Program> = programs.into_iter().filter(|program| program.name.starts_with(SHIM)).collect();
+    carriers.sort_by_key(|program| program.name == SHIM);
+    for program in carriers {
+        steps.push(file(mac, program_place(program.name), program.name.to_owned(), program.bytes));
+    }
+    steps
+}
+
 /// The steps of `rcc uninstall`; `firewall` is the program that takes pf's anchor away.
 pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Step<'a>> {
     let mut steps = Vec::new();
