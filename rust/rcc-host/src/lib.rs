@@ -10,7 +10,15 @@ pub mod resolv_conf;
 pub mod trusted;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The place of this very program, with links resolved: what lies beside it is of its version. macOS gives the name that it
+/// was called by, which may be Homebrew's link to it.
+pub fn this_program() -> io::Result<PathBuf> {
+    let named = std::env::current_exe()?;
+    // Linux's is resolved by the kernel, and may be gone since.
+    if cfg!(target_os = "linux") { Ok(named) } else { std::fs::canonicalize(named) }
+}
 
 /// The machine's addresses and links, as the kernel's tables tell them now.
 pub fn net() -> io::Result<net::HostNet> {

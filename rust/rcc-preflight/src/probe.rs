@@ -194,7 +194,7 @@ fn versions_of(
 /// and sudo may not look in /usr/local.
 #[must_use]
 pub fn setup_command() -> String {
-    let program = std::env::current_exe().unwrap_or_default().with_file_name("rcc").display().to_string();
+    let program = rcc_host::this_program().unwrap_or_default().with_file_name("rcc").display().to_string();
     let plain = program.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
     format!("sudo {} setup", if plain { program } else { rcc_report::quoted(program) })
 }

@@ -335,6 +335,9 @@ fn what_is_unknown_of_a_mac_blocks() {
     let mut machine = recorded("macos-15-ready");
     machine["macos"]["hypervisor"] = json!(null);
     assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Unknown);
+    // As GitHub's runners with Apple's processors are.
+    machine["macos"]["virtual_machine"] = json!(true);
+    assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::NotReady);
     machine.as_object_mut().unwrap().remove("macos");
     assert_eq!(Report::of(&facts(machine)).verdict(), Verdict::Unknown);
 }

@@ -18,7 +18,7 @@ pub fn root() -> Result<(), Problem> {
     if nix::unistd::geteuid().is_root() && nix::unistd::getuid().is_root() {
         return Ok(());
     }
-    let me = std::env::current_exe().unwrap_or_default();
+    let me = rcc_host::this_program().unwrap_or_default();
     let remedy = format!("sudo {} setup    (or uninstall)", me.with_file_name("rcc").display());
     Err(Problem::new(Code::SETUP_ROOT, "rcc-setup", "it is root's to run", remedy))
 }

@@ -11,7 +11,7 @@ use crate::facts::{
 };
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rcc_host::macos::{Job, job};
-use rcc_proto::macos::{GROUP, LABELS, NET_GROUP, STATUS_SOCKET, USER};
+use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, STATUS_SOCKET, USER};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -201,8 +201,8 @@ fn shim(programs: &Path) -> Result<Option<Shim>, String> {
 
 /// The file of the agents' own machine, of whichever provider's.
 fn machine(home: &Path) -> Result<Option<PodmanMachine>, String> {
-    let folder = home.join(".local/share/rcc/machine/config/containers/podman/machine");
-    let files = ["applehv", "libkrun"].map(|provider| folder.join(provider).join("rcc.json"));
+    let folder = home.join(MACHINE_FOLDER).join("config/containers/podman/machine");
+    let files = ["applehv", "libkrun"].map(|provider| folder.join(provider).join(format!("{MACHINE}.json")));
     let Some(file) = files.iter().find(|file| file.exists()) else { return Ok(None) };
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     parse::machine(&text).map(Some)
@@ -332,7 +332,7 @@ mod tests {
     fn the_machines_file_is_found_by_its_provider() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(machine(home.path()), Ok(None));
-        let folder = home.path().join(".local/share/rcc/machine/config/containers/podman/machine/libkrun");
+        let folder = home.path().join(MACHINE_FOLDER).join("config/containers/podman/machine/libkrun");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("rcc.json"), r#"{"HostUser":{"Rootful":true},"Mounts":[{"Source":"/Users"}]}"#).unwrap();
         let found = machine(home.path()).unwrap().unwrap();
