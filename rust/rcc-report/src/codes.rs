@@ -123,8 +123,8 @@ codes! {
     TOOLCHAIN_GONE = 812, "What was approved of the flake is not there any more, or not whole.";
     TOOLCHAIN_NO_NIX = 813, "Nix does not run in this session.";
     FIREWALL_NFT = 901, "nft is missing, failed, or said something that rcc does not understand.";
-    FIREWALL_FOREIGN = 902, "There is a table `inet rcc` that rcc did not make.";
-    FIREWALL_DRIFTED = 903, "The table `inet rcc` in the kernel is not the one that was applied.";
+    FIREWALL_FOREIGN = 902, "There is a table `inet rcc`, or an anchor of that place, that rcc did not make.";
+    FIREWALL_DRIFTED = 903, "The table `inet rcc`, or the anchor, in the kernel is not the one that was applied.";
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
     FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
@@ -138,4 +138,7 @@ codes! {
     SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
     SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
     SETUP_LAUNCHD = 919, "launchd did not do what setup told it.";
+    FIREWALL_PF = 920, "pf is missing, failed, or does not stay enabled.";
+    FIREWALL_PF_MAIN = 921, "pf's main rules don't lead to rcc's anchor before anything can decide otherwise.";
+    FIREWALL_PF_SKIPPED = 922, "pf leaves an interface out.";
 }
