@@ -42,5 +42,6 @@ pub mod seccomp;
 pub mod session;
 pub mod spec;
 pub mod terminal;
+pub mod ticket;
 pub mod toolchain;
 pub mod worktree;
