@@ -6,7 +6,7 @@
 
 use super::Place;
 use super::image::USER;
-use super::machine::{BOOT, Disks, Machine, PATIENCE, Who};
+use rcc_machine::{BOOT, Disks, Machine, PATIENCE, Who};
 use super::script;
 use crate::steps::Steps;
 use anyhow::{Context as _, Result, ensure};

@@ -2,7 +2,8 @@
 //!
 //! A line of JSON a command, a line an answer, by a virtio port. Several commands can be under way at once.
 
-use super::image::{PORT, USER};
+use super::image::USER;
+use rcc_machine::PORT;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use std::fs::{self, File};
