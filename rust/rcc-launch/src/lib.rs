@@ -75,6 +75,8 @@ pub mod session;
 #[cfg(target_os = "linux")]
 pub mod spec;
 #[cfg(target_os = "linux")]
+pub mod ticket;
+#[cfg(target_os = "linux")]
 pub mod toolchain;
 #[cfg(target_os = "linux")]
 pub mod worktree;
