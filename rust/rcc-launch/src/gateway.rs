@@ -5,7 +5,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rcc_host::packets;
-use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Summary, ToGateway, VERSION};
+use rcc_proto::{
+    FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Secret, Summary, ToGateway, VERSION,
+};
 use rcc_report::{Code, Problem};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -71,6 +73,15 @@ impl Gateway {
         }
     }
 
+    /// Has a forwarder in a virtual machine bring the session's connections, in the place of [`Self::listen`]. Gives what a
+    /// launcher there shows it, once; [`Self::hear`] says [`Word::Begun`] when it listens.
+    pub fn forward(&self) -> Result<Secret, Problem> {
+        match ask(&self.connection, &ToGateway::Forward, &[])? {
+            FromGateway::Ticket { ticket } => Ok(ticket),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks for grants in the place of those before; [`Self::hear`] has the answer in time.
     pub fn grant(&self, grants: &[String]) -> Result<(), Problem> {
         self.speaks_1_1()?;
@@ -86,6 +97,7 @@ impl Gateway {
             Ok(Some((FromGateway::Refused { problem }, _))) => Word::Grants(Err(problem)),
             Ok(Some((FromGateway::Held { problem }, _))) => Word::Held(problem),
             Ok(Some((FromGateway::Released, _))) => Word::Released,
+            Ok(Some((FromGateway::Listening, _))) => Word::Begun,
             Ok(Some((FromGateway::Closing { problem }, _))) => Word::Farewell(problem),
             Ok(Some((other, _))) => Word::Farewell(unexpected(&other)),
             Ok(None) => Word::Farewell(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
@@ -143,6 +155,8 @@ pub enum Word {
     Held(Problem),
     /// It moves again.
     Released,
+    /// The forwarder listens.
+    Begun,
     /// Why it ends the session.
     Farewell(Problem),
 }

@@ -3,6 +3,7 @@
 //! Sessions are Linux's. On a Mac they run in the agents' own virtual machine, by the Linux build of this crate; a Mac
 //! compiles of it what the person's side needs: the gateway's conversation, keys, grants and the log.
 
+pub mod added;
 pub mod beneath;
 pub mod firewall;
 pub mod gateway;
@@ -10,15 +11,15 @@ pub mod grants;
 pub mod key;
 pub mod log;
 pub mod machine;
+pub mod mountinfo;
 pub mod own;
 pub mod packet;
 pub mod personal;
 pub mod process;
+pub mod project;
 pub mod terminal;
 
 // What a session is made of: namespaces, mounts, Podman, and watching over the project.
-#[cfg(target_os = "linux")]
-pub mod added;
 #[cfg(target_os = "linux")]
 pub mod agent;
 #[cfg(target_os = "linux")]
@@ -56,15 +57,11 @@ pub mod inside;
 #[cfg(target_os = "linux")]
 pub mod leftovers;
 #[cfg(target_os = "linux")]
-pub mod mountinfo;
-#[cfg(target_os = "linux")]
 pub mod nix_front;
 #[cfg(target_os = "linux")]
 pub mod notice;
 #[cfg(target_os = "linux")]
 pub mod podman;
-#[cfg(target_os = "linux")]
-pub mod project;
 #[cfg(target_os = "linux")]
 pub mod protect;
 #[cfg(target_os = "linux")]
@@ -77,6 +74,8 @@ pub mod seccomp;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod spec;
+#[cfg(target_os = "linux")]
+pub mod ticket;
 #[cfg(target_os = "linux")]
 pub mod toolchain;
 #[cfg(target_os = "linux")]

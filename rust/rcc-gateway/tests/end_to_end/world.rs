@@ -101,7 +101,7 @@ pub fn within<T: Send + 'static>(namespace: &OwnedFd, f: impl FnOnce() -> T + Se
 /// What stands for a virtual machine: a network namespace with its loopback alone, on which the gateway has a socket as if the
 /// machine's monitor passed it on; and a forwarder in it, where the gateway's own socket would be.
 pub struct Guest {
-    pub namespace: OwnedFd,
+    namespace: OwnedFd,
     pub forwarder: Child,
     listener: TcpListener,
 }
