@@ -72,7 +72,7 @@ impl Monitor {
             run("ip", &line.split(' ').collect::<Vec<_>>())?;
         }
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        nft("nft", &[], "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; } }")?;
+        nft("nft", &[], "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }")?;
         let namespace = Arc::new(OwnedFd::from(File::open(Path::new("/run/netns").join(NAME))?));
         let service = Arc::<Mutex<Vec<u8>>>::default();
         let (heard, inside) = (service.clone(), namespace.clone());
