@@ -65,7 +65,7 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
 
         succeeds(&approve(&rig, &named(&first)?)?)?;
         let calls = nix_calls()?.len();
-        assert_eq!(calls, 2, "{:?}", nix_calls()?);
+        assert_eq!(calls, 3, "{:?}", nix_calls()?);
         user(
             &rig,
             &format!("{NIX}; cd ~; echo secret >other; /usr/libexec/real/nix store add-path --name other other"),

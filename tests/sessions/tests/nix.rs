@@ -187,19 +187,27 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         };
         file("rcc.toml", "[toolchain]\nroot = \"nix\"\nfiles = [\"shell.nix\"]\n")?;
         file("shell.nix", "\"imported\"\n")?;
-        file("flake.nix", &store.flake("", "GREETING = \"approved\"; imported = import ./shell.nix;"))?;
+        let attributes = "GREETING = \"approved\"; imported = import ./shell.nix; PKG_CONFIG_PATH = \"/it's $(touch evil0)\"; \
+            BASH_ENV = \"/x\"; shellHook = \"touch ~/evil0\";";
+        file("flake.nix", &store.flake("", attributes))?;
         file(".envrc", "use rcc\n")?;
         user(
             &rig,
             "mkdir -p ~/.config/direnv/lib; rcc toolchain env --direnv >~/.config/direnv/lib/rcc.sh; direnv allow",
         )?;
-        let before = direnv(&rig, "echo \"[$GREETING]\"")?;
+        let before = direnv(&rig, "true")?;
         ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
         let said = refused(rig.rcc(["toolchain", "approve"]), "RCC-807")?;
         let content = said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
         succeeds(&rig.rcc(["toolchain", "approve", "--content", content]).output()?)?;
-        let greeting = "echo \"$GREETING $imported\"; ls ~/evil* 2>/dev/null || true";
-        ensure!(succeeds(&direnv(&rig, greeting)?)?.trim() == "approved imported", "direnv has the devShell");
+        // Outside it is programs and where compilers look, as data; inside everything, and the shellHook has run.
+        let outside = "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
+        let given = |output: &Output| -> Result<bool> {
+            let said = succeeds(output)?;
+            Ok(said.starts_with("/nix/store/") && said.ends_with("-tools/bin/sed\n[] /it's $(touch evil0)\n"))
+        };
+        let output = direnv(&rig, outside)?;
+        ensure!(given(&output)?, "direnv has the devShell's programs: {}", shown(&output));
 
         let evil = format!("builtins.trace \"evil\" (builtins.readFile {home}/.bashrc)");
         succeeds(&rig.inside(&format!(
@@ -208,10 +216,10 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
             grep -q evil flake.nix && grep -q evil shell.nix"
         ))?)?;
         let calls = nix_calls()?.len();
-        let after = direnv(&rig, greeting)?;
-        ensure!(succeeds(&after)?.trim() == "approved imported", "direnv: {}", shown(&after));
-        let session = rig.inside("echo $GREETING $imported; ls ~/evil*")?;
-        ensure!(String::from_utf8_lossy(&session.stdout).trim() == "approved imported", "{}", shown(&session));
+        let after = direnv(&rig, outside)?;
+        ensure!(given(&after)?, "direnv: {}", shown(&after));
+        let session = rig.inside("echo $GREETING $imported; ls ~/evil0")?;
+        ensure!(String::from_utf8_lossy(&session.stdout).starts_with("approved imported\n/"), "{}", shown(&session));
         ensure!(String::from_utf8_lossy(&session.stderr).contains("RCC-808"), "{}", shown(&session));
         for app in [&["check"][..], &["plan", "--", "true"], &["toolchain", "env"]] {
             let _ = rig.rcc(app).output()?;
@@ -220,7 +228,7 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
 
         // An .envrc that the agent wrote: direnv asks its user anew.
         succeeds(&rig.inside(&format!("echo 'touch {home}/evil2' >>.envrc"))?)?;
-        let blocked = direnv(&rig, greeting)?;
+        let blocked = direnv(&rig, outside)?;
         ensure!(String::from_utf8_lossy(&blocked.stderr).contains("is blocked"), "{}", shown(&blocked));
         ensure!(user(&rig, "ls ~/evil* 2>/dev/null || true")?.is_empty(), "something of it ran");
         Ok(())

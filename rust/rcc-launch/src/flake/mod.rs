@@ -9,6 +9,7 @@ mod evaluate;
 mod found;
 mod root;
 mod store;
+mod variables;
 
 use evaluate::Closure;
 pub use evaluate::Nix;
@@ -143,6 +144,8 @@ pub struct Approved {
     pub store: Vec<String>,
     /// What of it the root has links to.
     pub found: Found,
+    /// What a shell of the person's own gets besides PATH.
+    outside: BTreeMap<String, String>,
     /// The person's folder of it; not written down.
     #[serde(skip)]
     folder: PathBuf,
@@ -177,6 +180,7 @@ impl Approved {
             || !names.iter().all(|name| store::is_name(name))
             || !this.found.all().all(known)
             || !known(&this.built)
+            || !this.outside.keys().all(|name| variables::goes_out(name))
         {
             return Err(bad("it is not what this version of rcc writes".into()));
         }
@@ -200,6 +204,15 @@ impl Approved {
     #[must_use]
     pub fn environment(&self) -> PathBuf {
         self.folder.join("environment")
+    }
+
+    /// What gives a shell of the person's own the devShell's programs: assignments, and nothing that a shell would run.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        let folders: String = self.found.path.iter().map(|folder| format!("{}:", quoted(folder.display()))).collect();
+        let variable = |(name, value): (&String, &String)| format!("export {name}={}\n", quoted(value));
+        let variables: String = self.outside.iter().map(variable).collect();
+        format!("export PATH={folders}\"$PATH\"\n{variables}")
     }
 
     /// What Nix has on record of the closure's paths, for a store of the session's own.
@@ -273,13 +286,16 @@ pub fn approve(
     }
     let missing = |stderr: &str| outside_of_set(stderr, files, project);
     let environment = nix.environment(&source, &folder.join("profile"), &missing, say)?;
+    let variables = nix.variables(&folder.join("profile"), say)?;
     let Closure { built, names: store, registration } = nix.closure(&folder.join("profile"), say)?;
-    let found = Found::look(&store, &environment)?;
+    let found = Found::look(&store, variables.path())?;
+    let outside = variables.outside();
     put(&folder, "environment", environment.as_bytes()).map_err(disk)?;
     put(&folder, "registration", registration.as_bytes()).map_err(disk)?;
     let names = files.0.keys().cloned().collect();
     let project_path = project.path.clone();
-    let this = Approved { version: VERSION, project: project_path, content, files: names, built, store, found, folder };
+    let version = VERSION;
+    let this = Approved { version, project: project_path, content, files: names, built, store, found, outside, folder };
     this.whole(person)?;
     let text = serde_json::to_vec_pretty(&this).map_err(|e| disk(e.into()))?;
     put(&all, RECORD, &text).map_err(disk)?;
