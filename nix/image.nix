@@ -2,45 +2,12 @@
 # a project is never in it.
 {
   nix2container,
-  buildEnv,
-  bashInteractive,
-  coreutils,
-  gnugrep,
-  gnused,
-  findutils,
-  gnutar,
-  gzip,
-  git,
-  openssh,
-  curl,
-  ripgrep,
-  cacert,
+  rcc-tools,
   claude-code,
   version,
 }:
 let
-  tools = buildEnv {
-    name = "rcc-image-tools";
-    paths = [
-      bashInteractive
-      coreutils
-      gnugrep
-      gnused
-      findutils
-      gnutar
-      gzip
-      git
-      openssh
-      curl
-      ripgrep
-      cacert
-    ];
-    pathsToLink = [
-      "/bin"
-      "/etc"
-      "/share/terminfo"
-    ];
-  };
+  inherit (rcc-tools) tools;
   layer = nix2container.buildLayer;
   toolLayer = layer {
     deps = [ tools ];

@@ -21,7 +21,9 @@ let
     default = rcc;
     gateway = pkgs.callPackage ./gateway.nix { inherit rcc version; };
     claude-code = pkgs.callPackage ./claude-code.nix { inherit pin; };
+    tools = pkgs.callPackage ./tools.nix { };
     image = pkgs.callPackage ./image.nix {
+      rcc-tools = tools;
       inherit claude-code version;
       inherit (nix2container.packages.${system}) nix2container;
     };

@@ -102,7 +102,7 @@ let
     runCommand name { inherit programs; } ''
       mkdir -p $out/bin
       for program in $programs; do
-        if found=$(PATH=$hostPath command -v $program); then
+        if found=$(PATH=${host.tools} command -v $program); then
           ln -s "$found" $out/bin/$program
         else
           printf '#!%s\necho "%s: this machine has none, and the stand-in neither" >&2\nexit 127\n' \
@@ -186,6 +186,7 @@ let
         name,
         paths,
         pathsToLink ? [ "/" ],
+        ...
       }:
       runCommand name { inherit paths pathsToLink; } ''
         mkdir -p $out
@@ -233,12 +234,24 @@ let
       "mv"
       "rm"
       "env"
+      "readlink"
     ];
     gnugrep = hostTool "grep";
     gnused = hostTool "sed";
     findutils = hostTool "find";
+    gawk = hostTool "awk";
+    diffutils = hostTools "diffutils" [
+      "diff"
+      "cmp"
+    ];
+    gnupatch = hostTool "patch";
     gnutar = hostTool "tar";
     gzip = hostTool "gzip";
+    xz = hostTool "xz";
+    less = hostTool "less";
+    which = hostTool "which";
+    procps = hostTool "ps";
+    jq = hostTool "jq";
     openssh = hostTool "ssh";
     ripgrep = hostTool "rg";
     curl = hostTool "curl";
@@ -259,7 +272,10 @@ let
       "node"
       "npm"
     ];
-    nix-ld = runCommand "nix-ld" { } "mkdir -p $out/bin";
+    nix-ld = runCommand "nix-ld" { } ''
+      mkdir -p $out/libexec
+      ${lib.optionalString (host.nixLd != "") "cp ${host.nixLd} $out/libexec/nix-ld"}
+    '';
     zlib = runCommand "zlib" { } "mkdir -p $out/bin";
     openssl = hostTool "openssl";
     nftables = hostTool "nft";

@@ -7,6 +7,7 @@
 mod difference;
 mod evaluate;
 mod found;
+mod package;
 mod root;
 mod store;
 mod variables;
@@ -14,6 +15,7 @@ mod variables;
 use evaluate::Closure;
 pub use evaluate::Nix;
 pub use found::Found;
+pub use package::Package;
 pub use root::{compose, into_request};
 pub use store::{Owner, STORE, owner};
 
@@ -151,6 +153,52 @@ pub struct Approved {
     folder: PathBuf,
 }
 
+/// A closure of the store that is the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The project's devShell, as the person approved it.
+    Approved(Approved),
+    /// A package that the person named.
+    Package(Package),
+}
+
+impl Toolchain {
+    /// Names in /nix/store: everything that it needs.
+    #[must_use]
+    pub fn store(&self) -> &[String] {
+        match self {
+            Self::Approved(approved) => &approved.store,
+            Self::Package(package) => &package.store,
+        }
+    }
+
+    /// What of it the root has links to.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        match self {
+            Self::Approved(approved) => &approved.found,
+            Self::Package(package) => &package.found,
+        }
+    }
+
+    /// See [`Approved::own_store`]; a package has none, as Nix has no books of it there.
+    #[must_use]
+    pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
+        match self {
+            Self::Approved(approved) => approved.own_store(),
+            Self::Package(_) => Vec::new(),
+        }
+    }
+
+    /// Makes the folders of the session's own store.
+    pub fn make_own_store(&self) -> Result<(), Problem> {
+        for (folder, _) in self.own_store() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| disk_problem(&folder, &e))?;
+        }
+        Ok(())
+    }
+}
+
 /// The person's folder for a project's approved toolchain.
 fn folder_of(person: &Person, project: &Path) -> PathBuf {
     let home = folder_for(person, project);
@@ -223,19 +271,10 @@ impl Approved {
 
     /// Where the session's own store lies, with Nix's books of it, if the devShell has Nix: sources of mounts outside and
     /// their places inside. The agent's to write; the closure is bound over what is its own.
-    #[must_use]
-    pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
+    fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
         let places = ["/nix/store", "/nix/var"].map(PathBuf::from);
         let of = |place: PathBuf| (self.folder.join(place.strip_prefix("/").unwrap_or(&place)), place);
         self.found.nix.iter().flat_map(|_| places.clone().map(of)).collect()
-    }
-
-    /// Makes the folders of the session's own store.
-    pub fn make_own_store(&self) -> Result<(), Problem> {
-        for (folder, _) in self.own_store() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| disk_problem(&folder, &e))?;
-        }
-        Ok(())
     }
 
     /// Demands that each store path is there, and is of whoever the store is.
