@@ -39,12 +39,25 @@ static char *named(char *variable, const char *name) {
 
 // From the kernel's stack to where the loader begins.
 unsigned long begin(unsigned long *stack) {
-    char **variable = (char **)stack + 1 + *stack + 1, *loader = 0, *found;
+    char **variable = (char **)stack + 1 + *stack + 1, *loader = 0, **ours = 0, **theirs = 0, *found;
     for (; *variable; variable++) {
         if ((found = named(*variable, "NIX_LD="))) loader = found;
-        if (named(*variable, "NIX_LD_LIBRARY_PATH=")) *variable += 4;
+        if (named(*variable, "NIX_LD_LIBRARY_PATH=")) ours = variable;
+        if (named(*variable, "LD_LIBRARY_PATH=")) theirs = variable;
     }
     if (!loader) end(127);
+    unsigned long *auxiliary = (unsigned long *)(variable + 1);
+    while (*auxiliary && *auxiliary != AT_BASE) auxiliary += 2;
+    // Started by itself it is the loader, too.
+    if (!auxiliary[1]) call(SYS_execve, (long)loader, (long)(stack + 1), (long)(stack + 1 + *stack + 1), 0, 0, 0);
+    if (!auxiliary[1]) end(127);
+    if (ours) {
+        char *to = (char *)mapped(0, 1 << 20, PROT_READ | PROT_WRITE, MAP_ANONYMOUS, -1, 0), *both = to;
+        for (char *from = theirs ? *theirs : ""; *from; from++) *to++ = *from;
+        if (theirs) *to++ = ':';
+        for (char *from = *ours + (theirs ? sizeof "NIX_LD_LIBRARY_PATH=" - 1 : 4); *from; from++) *to++ = *from;
+        *(theirs ? theirs : ours) = both;
+    }
     int file = call(SYS_openat, AT_FDCWD, (long)loader, O_RDONLY, 0, 0, 0);
     char head[4096];
     if (file < 0 || call(SYS_read, file, (long)head, sizeof head, 0, 0, 0) < (long)sizeof head) end(127);
@@ -69,8 +82,6 @@ unsigned long begin(unsigned long *stack) {
         if (to > after) mapped(after, to - after, prot, MAP_FIXED | MAP_ANONYMOUS, -1, 0);
     }
     call(SYS_close, file, 0, 0, 0, 0, 0);
-    unsigned long *auxiliary = (unsigned long *)(variable + 1);
-    for (; *auxiliary; auxiliary += 2)
-        if (*auxiliary == AT_BASE) auxiliary[1] = base;
+    auxiliary[1] = base;
     return base + elf->e_entry;
 }

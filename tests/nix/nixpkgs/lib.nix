@@ -98,6 +98,7 @@ let
     getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;
     getExe = package: "${package}/bin/${package.meta.mainProgram or (getName package)}";
     getExe' = package: name: "${package}/bin/${name}";
+    makeLibraryPath = packages: concatMapStringsSep ":" (package: "${package}/lib") packages;
     makeBinPath = packages: concatMapStringsSep ":" (package: "${package}/bin") packages;
     licenses = {
       asl20.free = true;

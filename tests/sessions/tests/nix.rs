@@ -5,77 +5,14 @@
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
-use rcc_sessions::store::{NIX, Store, nix_calls};
+use rcc_sessions::nix::{Nix, approve};
+use rcc_sessions::store::{Store, nix_calls};
 use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-const SETTINGS: &str = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n\
-    flake-registry =\ndownload-attempts = 1\n";
-
-/// The flake, with the stand-ins for its inputs.
-struct Nix {
-    flake: PathBuf,
-    stand_ins: PathBuf,
-}
-
-impl Nix {
-    /// What packages have are static programs, which run where nothing else of the machine is; with a C library for those
-    /// that are not, and what stands for nix-ld.
-    fn new(rig: &Rig<'_>) -> Result<Self> {
-        let folder = rig.user.home.join("nix");
-        let nix = Self { flake: folder.join("flake"), stand_ins: folder.join("flake/tests/nix") };
-        make_folder(&folder, &rig.user)?;
-        let root_of = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("a workspace")?;
-        root(&format!(
-            "mkdir -p {0}/tests; cd {1}
-            cp -r flake.nix flake.lock Cargo.toml Cargo.lock README.md docs nix apps checks modules templates rust {0}/
-            cp -r tests/nix {0}/tests/; chmod -R a+rX {0}; cd {2}/nixpkgs
-            cc -O1 -nostdlib -static-pie -fpie -ffreestanding -fno-stack-protector -o nix-ld {2}/nix-ld.c
-            mkdir -p static/bin static/lib; cd static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
-            for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
-            cd ../lib; cp -L /lib*/ld-linux-*.so.* .; cd /lib/$(uname -m)-linux-gnu
-            cp -L libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libgcc_s.so.1 libz.so.1 {2}/nixpkgs/static/lib
-            cp -L /usr/lib/$(uname -m)-linux-gnu/libstdc++.so.6 {2}/nixpkgs/static/lib",
-            nix.flake.display(),
-            root_of.display(),
-            nix.stand_ins.display()
-        ))?;
-        Ok(nix)
-    }
-
-    /// Says where builds find programs; and the product's programs and the agent, or that there are none.
-    fn host(&self, path: &str, programs: &str, agents: &str) -> Result<()> {
-        let host = format!(
-            "{{ path = \"{path}\"; tools = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = {programs:?}; \
-             agents = {agents:?}; libraries = \"${{./static}}/lib\"; nixLd = \"${{./nix-ld}}\"; cargoHome = \"\"; \
-             rustupHome = \"\"; cargoTarget = \"\"; }}\n"
-        );
-        Ok(std::fs::write(self.stand_ins.join("nixpkgs/host.nix"), host)?)
-    }
-
-    /// An app of rcc's own flake.
-    fn run(&self, rig: &Rig<'_>, app: &str, words: &[&str]) -> Command {
-        let app = format!("path:{}#{app}", self.flake.display());
-        self.run_of(rig, &app, &["nixpkgs", "nix2container"], words)
-    }
-
-    /// What a flake starts, with stand-ins for these inputs, by the user's own Nix.
-    fn run_of(&self, rig: &Rig<'_>, app: &str, inputs: &[&str], words: &[&str]) -> Command {
-        let mut command = rig.command("/usr/libexec/real/nix");
-        command.env("NIX_CONFIG", SETTINGS).env("NIX_USER_CONF_FILES", "/dev/null").env("NIX_REMOTE", "local");
-        command.args(["run", app]);
-        for input in inputs {
-            let stand_in = self.stand_ins.join(input.trim_start_matches("rcc/"));
-            command.args(["--override-input", input, &format!("path:{}", stand_in.display())]);
-        }
-        command.arg("--").args(words).env("ANTHROPIC_API_KEY", &rig.world.at.model_keys.api_key);
-        command
-    }
-}
 
 #[test]
 fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
@@ -232,9 +169,7 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         )?;
         let before = direnv(&rig, "true")?;
         ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
-        let said = refused(rig.rcc(["toolchain", "approve"]), "RCC-807")?;
-        let content = said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
-        succeeds(&rig.rcc(["toolchain", "approve", "--content", content]).output()?)?;
+        approve(&rig, &rig.project)?;
         // Outside it is programs and where compilers look, as data; inside everything, and the shellHook has run.
         let outside = "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
         let given = |output: &Output| -> Result<bool> {
@@ -280,34 +215,18 @@ fn each_template_is_the_agents_toolchain_once_it_is_approved() {
         let rig = Rig::start(world, &[], "")?;
         let _store = Store::make(&rig)?;
         let nix = Nix::new(&rig)?;
-        let nixpkgs = nix.stand_ins.join("nixpkgs");
         // A sandboxed build reaches what is in the store.
         nix.host("${./static}/bin", "", "")?;
-        // A locked input whose content is in the store is not fetched.
-        let call = format!("{NIX}; export PATH=/usr/libexec/real:$PATH");
-        let hash = format!("{call}; nix store add-path --name source {0} >&2; nix hash path {0}", nixpkgs.display());
-        let hash = user(&rig, &hash)?;
+        let hash = nix.locked(&rig)?;
         for (name, tool) in TEMPLATES {
-            let flake = nix.flake.display();
-            user(
-                &rig,
-                &format!(
-                    "{call}; mkdir -p ~/projects/{name}; cd ~/projects/{name}; nix flake init -t path:{flake}#{name}
-                    sed -i 's|\"narHash\": \".*\"|\"narHash\": \"{}\"|' flake.lock; cp flake.lock ~/before
-                    nix develop --no-update-lock-file -c bash -c 'type -p {tool}' | grep ^/nix/store; cmp flake.lock ~/before",
-                    hash.trim()
-                ),
-            )?;
             let folder = rig.user.home.join("projects").join(name);
+            nix.template(&rig, &folder, name, tool, &hash)?;
             let rcc = |words: &[&str]| {
                 let mut command = rig.rcc(words);
                 command.current_dir(&folder);
                 command
             };
-            let said = refused(rcc(&["toolchain", "approve"]), "RCC-807")?;
-            let content =
-                said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
-            succeeds(&rcc(&["toolchain", "approve", "--content", content]).output()?)?;
+            approve(&rig, &folder)?;
             let script = format!("type -p {tool} bash ls; ls -d /usr/bin/python3 || true");
             let inside = succeeds(&rcc(&["run", "--", "bash", "-c", &script]).output()?)?;
             let of_store = inside.lines().filter(|line| line.starts_with("/nix/store/")).count();
