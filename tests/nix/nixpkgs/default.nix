@@ -10,6 +10,7 @@ let
   platform = {
     inherit system isDarwin;
     isLinux = !isDarwin;
+    isx86_64 = lib.hasPrefix "x86_64-" system;
   };
 
   # What is no variable of a build.
@@ -47,6 +48,8 @@ let
         mkdir -p $out/agents/claude
         cp -r --no-preserve=mode ${host.agents}/claude/${given.version} $out/agents/claude/
         chmod 0555 $out/agents/claude/${given.version}/claude
+        mkdir $out/bin
+        ln -s ../agents/claude/${given.version}/claude $out/bin/claude
       '';
     };
   mkDerivation =
@@ -118,8 +121,16 @@ let
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;
+      isDarwin = platform.isDarwin;
+      # Of whatever libraries there are.
+      cc.bintools.dynamicLinker = "${if host.libraries == "" then "/lib64" else host.libraries}/${
+        if platform.isx86_64 then "ld-linux-x86-64.so.2" else "ld-linux-aarch64.so.1"
+      }";
       cc.libc.static = runCommand "libc-static" { } "mkdir -p $out/bin";
-      cc.cc.lib = runCommand "libstdc++" { } "mkdir -p $out/bin";
+      # With the C library's, which nixpkgs' loader finds by itself.
+      cc.cc.lib = runCommand "libstdc++" { } (
+        "mkdir -p $out; " + lib.optionalString (host.libraries != "") "ln -s ${host.libraries} $out/lib"
+      );
     };
     stdenvNoCC = base.stdenv;
     rustPlatform.buildRustPackage =
@@ -133,6 +144,11 @@ let
           hostCargoTarget = host.cargoTarget;
         }
       );
+    # Built outside, in a folder of `tools`.
+    buildGoModule = arguments: hostTool arguments.pname;
+    runCommandLocal = runCommand;
+    writeShellApplication = { name, text, ... }: base.writeShellScriptBin name text;
+    skopeo = hostTool "skopeo";
     mkShell =
       arguments:
       mkDerivation (
@@ -262,7 +278,9 @@ let
     ];
     python3 = hostTool "python3";
     uv = hostTool "uv";
-    go = hostTool "go";
+    go = hostTool "go" // {
+      GOARCH = if platform.isx86_64 then "amd64" else "arm64";
+    };
     cargo = hostTool "cargo";
     clippy = hostTool "cargo-clippy";
     rustc = hostTool "rustc";

@@ -10,6 +10,9 @@ use std::process::Command;
 const SETTINGS: &str = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n\
     flake-registry =\ndownload-attempts = 1\n";
 
+/// Names the folder of [`sources`].
+pub const SOURCES: &str = "RCC_TEST_NIX_SOURCES";
+
 /// The user's own Nix, as [`NIX`] says.
 fn call() -> String {
     format!("{NIX}; export PATH=/usr/libexec/real:$PATH")
@@ -36,7 +39,7 @@ impl Nix {
             cp -r flake.nix flake.lock Cargo.toml Cargo.lock README.md docs nix apps checks modules templates rust {0}/
             cp -r tests/nix {0}/tests/; chmod -R a+rX {0}; cd {2}/nixpkgs
             cc -O1 -nostdlib -static-pie -fpie -ffreestanding -fno-stack-protector -o nix-ld {2}/nix-ld.c
-            [ -z \"${{RCC_TEST_NIX_LD-}}\" ] || cp $RCC_TEST_NIX_LD nix-ld
+            [ -z \"${{{SOURCES}-}}\" ] || cp ${SOURCES}/bin/nix-ld nix-ld
             mkdir -p static/bin static/lib; cd static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
             for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
             cd ../lib; cp -L /lib*/ld-linux-*.so.* .; cd /lib/$(uname -m)-linux-gnu
@@ -85,8 +88,9 @@ impl Nix {
 
     /// Says where builds find programs; and the product's programs and the agent, or that there are none.
     pub fn host(&self, path: &str, programs: &str, agents: &str) -> Result<()> {
+        let more = sources().map_or_else(|_| String::new(), |folder| format!(":{}", folder.join("bin").display()));
         let host = format!(
-            "{{ path = \"{path}\"; tools = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = {programs:?}; \
+            "{{ path = \"{path}\"; tools = \"${{./static}}/bin{more}\"; bash = \"${{./static}}/bin/bash\"; programs = {programs:?}; \
              agents = {agents:?}; libraries = \"${{./static}}/lib\"; nixLd = \"${{./nix-ld}}\"; cargoHome = \"\"; \
              rustupHome = \"\"; cargoTarget = \"\"; }}\n"
         );
@@ -111,6 +115,11 @@ impl Nix {
         command.arg("--").args(words).env("ANTHROPIC_API_KEY", &rig.world.at.model_keys.api_key);
         command
     }
+}
+
+/// What this machine can't fetch, brought to a folder: `cargo xtask nix --sources` makes it, and runs what needs it.
+pub fn sources() -> Result<PathBuf> {
+    Ok(std::env::var_os(SOURCES).context("use cargo xtask nix --sources")?.into())
 }
 
 /// Has the user approve the flake of a folder as it is.

@@ -1,8 +1,8 @@
 //! What npm, pip and uv install in a template's devShell: programs that were not built by Nix, which find their loader by
 //! nix-ld and their libraries by the devShell's.
 //!
-//! Node, Python and what is installed are real. nixpkgs is the stand-in of tests/nix; so is nix-ld, unless RCC_TEST_NIX_LD
-//! names the real one.
+//! Node, Python and what is installed are real. nixpkgs is the stand-in of tests/nix; so is nix-ld, unless it is
+//! `cargo xtask nix --sources`.
 
 use anyhow::{Result, ensure};
 use rcc_rig::Rig;
