@@ -1,2 +1,4 @@
 # A shell where the agent would be.
-_: [ "shell" ]
+{ lib, pkgs }:
+[ "shell" ]
+++ lib.optionals pkgs.stdenv.hostPlatform.isLinux [ "--package=${pkgs.rccPackages.tools}" ]

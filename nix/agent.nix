@@ -16,30 +16,17 @@
   rcc ? pkgs.rcc,
 }:
 let
-  path = lib.makeBinPath ([ package ] ++ toolchain);
-  closure = pkgs.closureInfo { rootPaths = [ package ] ++ toolchain; };
-  asks = policy.request {
-    inherit pkgs rcc;
-    settings = request;
+  root = pkgs.callPackage ./tools.nix {
+    name = "rcc-agent-${name}-root";
+    packages = [ package ] ++ toolchain;
+    request = policy.request {
+      inherit pkgs rcc;
+      settings = request;
+    };
   };
 in
-pkgs.runCommand "rcc-agent-${name}"
-  {
-    inherit asks;
-    passAsFile = [ "wrapper" ];
-    meta.mainProgram = name;
-    wrapper = ''
-      #!${pkgs.runtimeShell}
-      exec ${rcc}/bin/rcc run @folders@ -- /usr/bin/env ${lib.escapeShellArg "PATH=${path}:/usr/local/bin:/usr/bin:/bin"} ${
-        lib.escapeShellArgs ([ "${package}/bin/${program}" ] ++ arguments)
-      } "$@"
-    '';
-  }
-  ''
-    mkdir -p $out/bin $out/share/rcc
-    folders=$(sed 's/^/--ro /' ${closure}/store-paths | tr '\n' ' ')
-    wrapper=$(cat "$wrapperPath")
-    echo "''${wrapper//@folders@/$folders}" > $out/bin/${name}
-    chmod +x $out/bin/${name}
-    cp $asks $out/share/rcc/rcc.toml
-  ''
+pkgs.writeShellScriptBin name ''
+  exec ${rcc}/bin/rcc run --package=${root} -- ${
+    lib.escapeShellArgs ([ "${package}/bin/${program}" ] ++ arguments)
+  } "$@"
+''

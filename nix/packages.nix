@@ -22,7 +22,9 @@ let
       inherit version;
     };
     claude-code = pkgs.callPackage ./claude-code.nix { inherit pin; };
+    tools = pkgs.callPackage ./tools.nix { };
     image = pkgs.callPackage ./image.nix {
+      rcc-tools = tools;
       inherit claude-code version;
       inherit (nix2container.packages.${system}) nix2container;
     };

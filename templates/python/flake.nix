@@ -22,6 +22,13 @@
         in
         {
           default = pkgs.mkShell {
+            # Wheels are loaded by nixpkgs' python, which looks for their libraries here and not by nix-ld.
+            LD_LIBRARY_PATH = pkgs.lib.optionalString pkgs.stdenv.hostPlatform.isLinux (
+              pkgs.lib.makeLibraryPath [
+                pkgs.stdenv.cc.cc.lib
+                pkgs.zlib
+              ]
+            );
             packages = [
               pkgs.bashInteractive
               pkgs.coreutils

@@ -4,7 +4,7 @@
 //! when gateway, watchdog or launcher is gone, the container is killed.
 
 use crate::control::Control;
-use crate::flake::{self, Approved};
+use crate::flake::{self, Toolchain};
 use crate::folder::{self, Folder};
 use crate::gateway::{Gateway, Word};
 use crate::gitlinks::{Found, Ground, Links, Side};
@@ -56,8 +56,8 @@ pub struct Launch<'a> {
     pub writable: Vec<(Project, Vec<PathBuf>)>,
     /// Paths below the project that are covered: the policy's, and those that the project asks for.
     pub protect: Vec<String>,
-    /// What the person approved of the project's flake, where that is the root filesystem; else it is the host's.
-    pub toolchain: Option<Approved>,
+    /// The closure that is the root filesystem; else it is the host's.
+    pub toolchain: Option<Toolchain>,
     /// What was asked for.
     pub request: Request,
     /// Endpoints granted by the person.
@@ -112,7 +112,7 @@ pub fn plan(launch: &Launch<'_>, id: &str) -> ContainerSpec {
 
 fn root(launch: &Launch<'_>) -> Root {
     match &launch.toolchain {
-        Some(approved) => flake::compose(approved, &launch.machine.person),
+        Some(toolchain) => flake::compose(toolchain, &launch.machine.person),
         None => rootfs::compose(&rootfs::probe(), &launch.machine.person),
     }
 }
@@ -153,8 +153,8 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
     })?;
     let id = gateway.opened.session.clone();
     let folder = Folder::create(launch.machine, &id, &launch.project.path, &launch.request.added)?;
-    if let Some(approved) = &launch.toolchain {
-        approved.make_own_store()?;
+    if let Some(toolchain) = &launch.toolchain {
+        toolchain.make_own_store()?;
     }
     let spec = specification(&launch, &root(&launch), folder.places.clone(), &id);
     let protection = write_folder(&launch, &folder, &spec)?;

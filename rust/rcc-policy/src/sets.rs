@@ -31,6 +31,12 @@ pub const SETS: &[(&str, &[&str], &str)] = &[
     ),
     ("@codeberg", &["codeberg.org:22,443"], "git of Codeberg. Anyone can push to a repository of their own there."),
     ("@git", &["@github", "@gitlab", "@codeberg"], "The three above."),
+    (
+        "@nix",
+        &["cache.nixos.org:443/tls", "channels.nixos.org:443/tls", "releases.nixos.org:443/tls"],
+        "What Nix inside a session fetches built, and the registry and channels by which it knows names: hosts of NixOS's \
+         own, which take nothing from strangers. Sources of a flake's inputs are mostly @github's.",
+    ),
 ];
 
 /// A kind of package registry. Its set, in the policy's `allow`, stands for no fixed hosts: the launcher reads them from

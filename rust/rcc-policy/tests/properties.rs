@@ -22,6 +22,7 @@ const ALLOW: &[&str] = &[
     "1.1.1.1:443",
     "[2606:4700::/32]:443",
     "@codeberg",
+    "@nix",
     "@git",
 ];
 const DENY: &[&str] = &[

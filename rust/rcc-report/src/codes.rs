@@ -124,6 +124,7 @@ codes! {
     TOOLCHAIN_BUILD = 811, "Nix could not evaluate the flake or build its devShell.";
     TOOLCHAIN_GONE = 812, "What was approved of the flake is not there any more, or not whole.";
     TOOLCHAIN_NO_NIX = 813, "Nix does not run in this session.";
+    TOOLCHAIN_PACKAGE = 814, "What was named as a package is none that rcc's flake makes, in /nix/store.";
     FIREWALL_NFT = 901, "nft is missing, failed, or said something that rcc does not understand.";
     FIREWALL_FOREIGN = 902, "There is a table `inet rcc`, or an anchor of that place, that rcc did not make.";
     FIREWALL_DRIFTED = 903, "The table `inet rcc`, or the anchor, in the kernel is not the one that was applied.";

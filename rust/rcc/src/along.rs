@@ -269,7 +269,7 @@ pub fn installing(registries: Vec<registries::Found>, person: &Person, request: 
 pub fn say_missing(launch: &Launch<'_>, inside: &Inside, person: &Person, command: &[OsString]) {
     let project = &launch.project;
     let system = SYSTEM_PATH.iter().map(PathBuf::from).collect();
-    let system: Vec<PathBuf> = launch.toolchain.as_ref().map_or(system, |approved| approved.found.path.clone());
+    let system: Vec<PathBuf> = launch.toolchain.as_ref().map_or(system, |toolchain| toolchain.found().path.clone());
     let path: Vec<PathBuf> = launch.request.path.iter().cloned().chain(system).collect();
     let others = TOOLCHAINS.iter().filter(|t| !inside.toolchains.iter().any(|name| name == t.name));
     let others: Vec<Found> = others.filter_map(|t| toolchain::find(t, person).ok().flatten()).collect();
@@ -281,7 +281,7 @@ pub fn say_missing(launch: &Launch<'_>, inside: &Inside, person: &Person, comman
                 found.toolchain.name
             ),
             None if launch.toolchain.is_some() => {
-                eprintln!("rcc: {file} calls for {program}, which is not in the flake's devShell");
+                eprintln!("rcc: {file} calls for {program}, which is not in the session's toolchain");
             }
             None => eprintln!("rcc: {file} calls for {program}, which is neither in /usr nor in a toolchain of yours"),
         }

@@ -1,7 +1,7 @@
 //! The project's flake as the agent's toolchain: whether it is, and the person's word for what Nix may evaluate.
 
 use crate::prepare::Purpose;
-use rcc_launch::flake::{self, Approved, FLAKE, Files};
+use rcc_launch::flake::{self, Approved, FLAKE, Files, Package, Toolchain};
 use rcc_launch::machine::Machine;
 use rcc_launch::project::Project;
 use rcc_launch::terminal;
@@ -12,17 +12,33 @@ use std::io::{self, IsTerminal};
 /// Lines of a difference that a start shows; `rcc toolchain approve` shows all.
 const SHOWN: usize = 40;
 
-/// What the session has as its root, if it is a flake's devShell: where rcc.toml asks for it, or where the person approved
-/// one and rcc.toml does not say otherwise. What is not approved is asked for where there is a terminal, else refused.
-pub fn at_start(
+/// What the session has as its root, if not the host's /usr. A program that asks brings its own; then comes the project's
+/// flake, and then the package that asks for nothing.
+pub fn toolchain(
+    project: &Project,
+    asked: &ProjectRequest,
+    package: Option<&Package>,
+    machine: &Machine,
+    purpose: Purpose,
+) -> Result<Option<Toolchain>, Problem> {
+    if let Some(program) = package.filter(|package| package.request.is_some()) {
+        return Ok(Some(Toolchain::Package(program.clone())));
+    }
+    if asked.toolchain_root == Some(ToolchainRoot::Host) {
+        return Ok(None);
+    }
+    let approved = approved(project, asked, machine, purpose)?;
+    Ok(approved.map(Toolchain::Approved).or_else(|| package.cloned().map(Toolchain::Package)))
+}
+
+/// The flake's devShell, where rcc.toml asks for it, or where the person approved one. What is not approved is asked for
+/// where there is a terminal, else refused.
+fn approved(
     project: &Project,
     asked: &ProjectRequest,
     machine: &Machine,
     purpose: Purpose,
 ) -> Result<Option<Approved>, Problem> {
-    if asked.toolchain_root == Some(ToolchainRoot::Host) {
-        return Ok(None);
-    }
     let approved = Approved::read(&machine.person, &project.path)?;
     let wanted = asked.toolchain_root == Some(ToolchainRoot::Nix);
     let files = Files::read(project, &asked.toolchain_files);

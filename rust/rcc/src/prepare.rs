@@ -8,7 +8,7 @@ use crate::{approval, habits};
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
 use rcc_launch::beneath;
-use rcc_launch::flake;
+use rcc_launch::flake::{self, Package};
 use rcc_launch::gitconfig;
 use rcc_launch::grants::Remembered;
 use rcc_launch::home::{self, FirstFile};
@@ -34,6 +34,10 @@ pub struct Place {
     /// The project's folder. Otherwise the nearest one upwards with rcc.toml or .git, or this folder.
     #[arg(long, value_name = "PATH")]
     project: Option<PathBuf>,
+    /// A package in /nix/store whose closure is the agent's root: a program that lib.mkAgent of rcc's flake made, with what
+    /// it asks for; or rcc's own tools, for where the project has no approved flake.
+    #[arg(long, value_name = "DIR")]
+    package: Option<PathBuf>,
     #[command(flatten)]
     pub folders: Folders,
     /// In a virtual machine: the file with the ticket of a session that was opened on the host.
@@ -95,6 +99,7 @@ pub struct Prepared {
     inside: Inside,
     request: Request,
     purpose: Purpose,
+    package: Option<Package>,
     grants: Vec<String>,
     credentials: Vec<Credential>,
     first_files: Vec<FirstFile>,
@@ -108,12 +113,17 @@ impl Prepared {
         let project = Project::open(&self.project_path, &self.machine).map_err(one)?;
         let mut covered = self.policy.protect.read_only.clone();
         let asked = asked_for(&project)?;
-        say_not_granted(&asked, &project, &self.policy);
-        covered.extend_from_slice(&asked.read_only);
-        let toolchain = approval::at_start(&project, &asked, &self.machine, self.purpose).map_err(one)?;
+        let place = project.path.join(RCC_TOML);
+        let program = self.package.iter().filter_map(|package| package.request.as_ref());
+        for (place, asked) in program.map(|(place, asked)| (place, asked)).chain([(&place, &asked)]) {
+            say_not_granted(asked, place, &self.policy);
+            covered.extend_from_slice(&asked.read_only);
+        }
+        let toolchain =
+            approval::toolchain(&project, &asked, self.package.as_ref(), &self.machine, self.purpose).map_err(one)?;
         let mut request = self.request.clone();
-        if let Some(approved) = &toolchain {
-            flake::into_request(approved, &mut request);
+        if let Some(toolchain) = &toolchain {
+            flake::into_request(toolchain, &mut request);
         }
         let words = gitconfig::words(&project, &self.machine.person).unwrap_or_else(|problem| {
             eprintln!("rcc: warning: {problem}");
@@ -141,9 +151,12 @@ impl Prepared {
     }
 }
 
+/// Where a project asks.
+const RCC_TOML: &str = "rcc.toml";
+
 /// What the project's own rcc.toml asks for.
 pub fn asked_for(project: &Project) -> Result<ProjectRequest, Vec<Problem>> {
-    let name = Path::new("rcc.toml");
+    let name = Path::new(RCC_TOML);
     let place = project.path.join(name).display().to_string();
     let unreadable = |what: String| {
         one(Problem::new(Code::PROJECT_RCC_TOML, &place, what, "make it a plain file of UTF-8 text, at most 64 KiB"))
@@ -156,14 +169,15 @@ pub fn asked_for(project: &Project) -> Result<ProjectRequest, Vec<Problem>> {
     rcc_policy::parse_project(&text, &place)
 }
 
-/// What it asks to reach needs the person's word (`rcc allow --project`); it is said, and not granted.
-fn say_not_granted(asked: &ProjectRequest, project: &Project, policy: &Resolved) {
+/// What the project or a program asks to reach needs the person's word for this project (`rcc allow --project`); it is said,
+/// and not granted.
+fn say_not_granted(asked: &ProjectRequest, place: &Path, policy: &Resolved) {
     let allowed: Vec<String> = policy.allow.iter().map(ToString::to_string).collect();
     let missing: Vec<String> = asked.grants().into_iter().filter(|g| !allowed.contains(g)).collect();
     if !missing.is_empty() {
         eprintln!(
             "rcc: {} asks for {}: not granted; if you want it to have them: rcc allow --project {}",
-            escaped(&project.path.join("rcc.toml").display().to_string()),
+            escaped(&place.display().to_string()),
             escaped(&missing.join(", ")),
             // Endpoints have no quotes in them.
             escaped(&missing.iter().map(|m| format!("'{m}'")).collect::<Vec<_>>().join(" "))
@@ -201,6 +215,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let machine = Machine::probe()?;
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
+    let package = place.package.as_deref().map(|folder| Package::read(folder, &machine.person)).transpose()?;
     let mut grants = remembered(&machine, &policy, &project_path)?;
     let (registries, asked) = along::registries(&policy, &machine.person)?;
     grants.extend(asked);
@@ -229,6 +244,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
         },
         agent_version: None,
         purpose,
+        package,
         grants,
         credentials: Vec::new(),
         // Whatever runs first in a project, its home is ready for the agent.

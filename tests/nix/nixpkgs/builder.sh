@@ -1,4 +1,5 @@
 # What stands for stdenv's generic builder.
+if [ -n "${NIX_ATTRS_SH_FILE:-}" ]; then source "$NIX_ATTRS_SH_FILE"; out=${outputs[out]}; fi
 source "$stdenv/setup"
 if [ -n "${buildCommandPath:-}" ]; then source "$buildCommandPath"; exit 0; fi
 if [ -n "${buildCommand:-}" ]; then eval "$buildCommand"; exit 0; fi

@@ -10,6 +10,7 @@ let
   platform = {
     inherit system isDarwin;
     isLinux = !isDarwin;
+    isx86_64 = lib.hasPrefix "x86_64-" system;
   };
 
   # What is no variable of a build.
@@ -47,6 +48,8 @@ let
         mkdir -p $out/agents/claude
         cp -r --no-preserve=mode ${host.agents}/claude/${given.version} $out/agents/claude/
         chmod 0555 $out/agents/claude/${given.version}/claude
+        mkdir $out/bin
+        ln -s ../agents/claude/${given.version}/claude $out/bin/claude
       '';
     };
   mkDerivation =
@@ -102,7 +105,7 @@ let
     runCommand name { inherit programs; } ''
       mkdir -p $out/bin
       for program in $programs; do
-        if found=$(PATH=$hostPath command -v $program); then
+        if found=$(PATH=${host.tools} command -v $program); then
           ln -s "$found" $out/bin/$program
         else
           printf '#!%s\necho "%s: this machine has none, and the stand-in neither" >&2\nexit 127\n' \
@@ -118,8 +121,16 @@ let
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;
+      isDarwin = platform.isDarwin;
+      # Of whatever libraries there are.
+      cc.bintools.dynamicLinker = "${if host.libraries == "" then "/lib64" else host.libraries}/${
+        if platform.isx86_64 then "ld-linux-x86-64.so.2" else "ld-linux-aarch64.so.1"
+      }";
       cc.libc.static = runCommand "libc-static" { } "mkdir -p $out/bin";
-      cc.cc.lib = runCommand "libstdc++" { } "mkdir -p $out/bin";
+      # With the C library's, which nixpkgs' loader finds by itself.
+      cc.cc.lib = runCommand "libstdc++" { } (
+        "mkdir -p $out; " + lib.optionalString (host.libraries != "") "ln -s ${host.libraries} $out/lib"
+      );
     };
     stdenvNoCC = base.stdenv;
     rustPlatform.buildRustPackage =
@@ -133,6 +144,11 @@ let
           hostCargoTarget = host.cargoTarget;
         }
       );
+    # Built outside, in a folder of `tools`.
+    buildGoModule = arguments: hostTool arguments.pname;
+    runCommandLocal = runCommand;
+    writeShellApplication = { name, text, ... }: base.writeShellScriptBin name text;
+    skopeo = hostTool "skopeo";
     mkShell =
       arguments:
       mkDerivation (
@@ -186,6 +202,7 @@ let
         name,
         paths,
         pathsToLink ? [ "/" ],
+        ...
       }:
       runCommand name { inherit paths pathsToLink; } ''
         mkdir -p $out
@@ -233,12 +250,24 @@ let
       "mv"
       "rm"
       "env"
+      "readlink"
     ];
     gnugrep = hostTool "grep";
     gnused = hostTool "sed";
     findutils = hostTool "find";
+    gawk = hostTool "awk";
+    diffutils = hostTools "diffutils" [
+      "diff"
+      "cmp"
+    ];
+    gnupatch = hostTool "patch";
     gnutar = hostTool "tar";
     gzip = hostTool "gzip";
+    xz = hostTool "xz";
+    less = hostTool "less";
+    which = hostTool "which";
+    procps = hostTool "ps";
+    jq = hostTool "jq";
     openssh = hostTool "ssh";
     ripgrep = hostTool "rg";
     curl = hostTool "curl";
@@ -249,7 +278,9 @@ let
     ];
     python3 = hostTool "python3";
     uv = hostTool "uv";
-    go = hostTool "go";
+    go = hostTool "go" // {
+      GOARCH = if platform.isx86_64 then "amd64" else "arm64";
+    };
     cargo = hostTool "cargo";
     clippy = hostTool "cargo-clippy";
     rustc = hostTool "rustc";
@@ -259,7 +290,10 @@ let
       "node"
       "npm"
     ];
-    nix-ld = runCommand "nix-ld" { } "mkdir -p $out/bin";
+    nix-ld = runCommand "nix-ld" { } ''
+      mkdir -p $out/libexec
+      ${lib.optionalString (host.nixLd != "") "cp ${host.nixLd} $out/libexec/nix-ld"}
+    '';
     zlib = runCommand "zlib" { } "mkdir -p $out/bin";
     openssl = hostTool "openssl";
     nftables = hostTool "nft";

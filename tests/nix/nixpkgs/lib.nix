@@ -50,6 +50,13 @@ let
           attrNames set
         )
       );
+    toList = value: if isList value then value else [ value ];
+    flatten = value: if isList value then concatMap flatten value else [ value ];
+    defaultTo = default: value: if value == null then default else value;
+    isDerivation = value: value.type or null == "derivation";
+    traceIf = condition: text: value: if condition then builtins.trace text value else value;
+    warnIf = condition: text: traceIf condition "warning: ${text}";
+    throwIf = condition: text: value: if condition then throw text else value;
     optionalAttrs = condition: set: if condition then set else { };
     optionals = condition: list: if condition then list else [ ];
     optional = condition: value: if condition then [ value ] else [ ];
@@ -88,6 +95,11 @@ let
         builtins.substring 0 (stringLength text - stringLength suffix) text
       else
         text;
+    toLower =
+      let
+        letters = text: map (i: builtins.substring i 1 text) (genList (i: i) (stringLength text));
+      in
+      replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (letters "abcdefghijklmnopqrstuvwxyz");
     escapeShellArg =
       text:
       if builtins.match "[0-9A-Za-z,._+:@%/-]+" (toString text) != null then
@@ -98,6 +110,7 @@ let
     getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;
     getExe = package: "${package}/bin/${package.meta.mainProgram or (getName package)}";
     getExe' = package: name: "${package}/bin/${name}";
+    makeLibraryPath = packages: concatMapStringsSep ":" (package: "${package}/lib") packages;
     makeBinPath = packages: concatMapStringsSep ":" (package: "${package}/bin") packages;
     licenses = {
       asl20.free = true;

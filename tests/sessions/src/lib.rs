@@ -8,6 +8,7 @@ pub mod daily;
 pub mod fake;
 pub mod fresh;
 pub mod killed;
+pub mod nix;
 mod processes;
 mod pty;
 mod session;

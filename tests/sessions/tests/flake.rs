@@ -65,7 +65,7 @@ fn an_approved_flake_is_the_toolchain_and_nothing_else_is() {
 
         succeeds(&approve(&rig, &named(&first)?)?)?;
         let calls = nix_calls()?.len();
-        assert_eq!(calls, 2, "{:?}", nix_calls()?);
+        assert_eq!(calls, 3, "{:?}", nix_calls()?);
         user(
             &rig,
             &format!("{NIX}; cd ~; echo secret >other; /usr/libexec/real/nix store add-path --name other other"),
@@ -386,16 +386,61 @@ fn by_a_daemon_and_with_the_real_agent() {
     });
 }
 
+/// A devShell with Nix in it. Debian's looks for its helper of remote builds in /usr.
+const WITH_NIX: &str = "PATH = \"${nix}/bin:${tools}/bin:${bash}/bin\"; LD_LIBRARY_PATH = \"${nix}/lib:${glibc}/lib\"; \
+    shellHook = \"export NIX_CONFIG=\\\"$NIX_CONFIG\\nbuild-hook = ${nix}/bin/build-remote\\nsubstituters =\\\"\";";
+
+#[test]
+fn nix_inside_fetches_what_is_signed_through_the_gateway_and_only_there() {
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["@nix"], "")?;
+        let store = Store::make(&rig)?;
+        let files = world.at.files.display();
+        root(&format!("cat {} >>/etc/ssl/certs/ca-certificates.crt", world.at.ca_pem.display()))?;
+        // What the cache has, and what somebody else signed; neither stays in the user's own store.
+        let made = user(
+            &rig,
+            &format!(
+                "{NIX}; export PATH=/usr/libexec/real:$PATH; mkdir ~/cache; cd ~/cache
+                for name in good bad; do nix-store --generate-binary-cache-key $name-1 $name.key $name.pub
+                path=$(nix-build --no-out-link --option sandbox false -E \"derivation {{ name = \\\"$name\\\"; builder = \\\"/bin/bash\\\";
+                    system = builtins.currentSystem; args = [ \\\"-c\\\" \\\"echo $name >\\$out\\\" ]; }}\"); echo $path; cat $name.pub; echo
+                nix copy --to \"file://{files}/$name?compression=none&secret-key=$name.key\" $path >&2; nix store delete $path >&2; done"
+            ),
+        )?;
+        let [good, key, bad, _] = &made.lines().filter(|l| !l.is_empty()).collect::<Vec<_>>()[..] else {
+            anyhow::bail!("{made}")
+        };
+        write(&rig, "rcc.toml", "[toolchain]\nroot = \"nix\"\n")?;
+        write(&rig, "flake.nix", &store.flake("", WITH_NIX))?;
+        approve_now(&rig)?;
+        let fetch = |name: &str, path: &str| {
+            let from = format!("https://cache.nixos.org/files/{name}");
+            rig.inside(&format!(
+                "nix-store --option substituters {from} --option trusted-public-keys '{key}' --realise {path} && cat {path}"
+            ))
+        };
+        let output = fetch("good", good)?;
+        ensure!(succeeds(&output)?.ends_with("\ngood\n"), "{}", shown(&output));
+        let output = fetch("bad", bad)?;
+        ensure!(!output.status.success() && said(&output).contains("is not signed by any"), "{}", shown(&output));
+        // Without the set the name is not there; what was fetched is.
+        rig.policy(&rig.usual_policy(&[], ""))?;
+        let output = fetch("good", good)?;
+        ensure!(succeeds(&output)?.ends_with("good\n"), "{}", shown(&output));
+        let output = fetch("good", bad)?;
+        ensure!(!output.status.success() && said(&output).contains("resolve host"), "{}", shown(&output));
+        Ok(())
+    });
+}
+
 #[test]
 fn nix_inside_has_a_store_of_the_projects_own() {
     inside_with(SETUP, |world| {
         let rig = Rig::start(world, &[], "")?;
         let store = Store::make(&rig)?;
         write(&rig, "rcc.toml", "[toolchain]\nroot = \"nix\"\n")?;
-        // Debian's Nix looks for its helper of remote builds in /usr.
-        let attributes = "PATH = \"${nix}/bin:${tools}/bin:${bash}/bin\"; LD_LIBRARY_PATH = \"${nix}/lib:${glibc}/lib\"; \
-            shellHook = \"export NIX_CONFIG=\\\"$NIX_CONFIG\\nbuild-hook = ${nix}/bin/build-remote\\nsubstituters =\\\"\";";
-        write(&rig, "flake.nix", &store.flake("", attributes))?;
+        write(&rig, "flake.nix", &store.flake("", WITH_NIX))?;
         approve_now(&rig)?;
         let builds = "made = derivation { name = \"made\"; inherit system; builder = \"${bash}/bin/bash\"; args = [ \"-c\" \"echo made inside >$out\" ]; };";
         let inner = store

@@ -5,75 +5,14 @@
 use anyhow::{Context, Result, ensure};
 use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
-use rcc_sessions::store::{NIX, Store, nix_calls};
+use rcc_sessions::nix::{Nix, approve};
+use rcc_sessions::store::{Store, nix_calls};
 use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
 use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-
-const SETTINGS: &str = "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\n\
-    flake-registry =\ndownload-attempts = 1\n";
-
-/// The flake, and an ordinary user's Nix with a store of their own.
-struct Nix {
-    flake: PathBuf,
-    stand_ins: PathBuf,
-    own: PathBuf,
-}
-
-impl Nix {
-    fn new(rig: &Rig<'_>) -> Result<Self> {
-        let folder = rig.user.home.join("nix");
-        let nix =
-            Self { flake: folder.join("flake"), stand_ins: folder.join("flake/tests/nix"), own: folder.join("own") };
-        make_folder(&folder, &rig.user)?;
-        make_folder(&nix.own, &rig.user)?;
-        let root_of = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("a workspace")?;
-        root(&format!(
-            "mkdir -p {0}/tests; cd {1}
-            cp -r flake.nix flake.lock Cargo.toml Cargo.lock README.md docs nix apps checks modules templates rust {0}/
-            cp -r tests/nix {0}/tests/; chmod -R a+rX {0}",
-            nix.flake.display(),
-            root_of.display()
-        ))?;
-        let variable = |name| std::env::var(name).context("use cargo xtask test");
-        let host = format!(
-            "{{ path = \"/usr/local/bin:/usr/bin:/bin\"; bash = \"/bin/bash\"; programs = {:?}; agents = {:?}; \
-             libraries = \"\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}\n",
-            variable(BINARIES)?,
-            variable(AGENTS)?
-        );
-        std::fs::write(nix.stand_ins.join("nixpkgs/host.nix"), host)?;
-        Ok(nix)
-    }
-
-    /// An app of rcc's own flake.
-    fn run(&self, rig: &Rig<'_>, app: &str, words: &[&str]) -> Command {
-        let app = format!("path:{}#{app}", self.flake.display());
-        self.run_of(rig, &app, &["nixpkgs", "nix2container"], words)
-    }
-
-    /// What a flake starts, with stand-ins for these inputs.
-    fn run_of(&self, rig: &Rig<'_>, app: &str, inputs: &[&str], words: &[&str]) -> Command {
-        let mut command = rig.command("/usr/bin/nix");
-        let own = |name| self.own.join(name);
-        command.env("NIX_CONFIG", SETTINGS).env("NIX_USER_CONF_FILES", "/dev/null").envs([
-            ("NIX_STORE_DIR", own("store")),
-            ("NIX_STATE_DIR", own("var")),
-            ("NIX_LOG_DIR", own("log")),
-            ("NIX_CONF_DIR", own("etc")),
-        ]);
-        command.args(["run", app]);
-        for input in inputs {
-            let stand_in = self.stand_ins.join(input.trim_start_matches("rcc/"));
-            command.args(["--override-input", input, &format!("path:{}", stand_in.display())]);
-        }
-        command.arg("--").args(words).env("ANTHROPIC_API_KEY", &rig.world.at.model_keys.api_key);
-        command
-    }
-}
 
 #[test]
 fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
@@ -82,12 +21,15 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
         // The rig's agent, which the person would otherwise have.
         let agents = rig.user.home.join(".local/share/rcc/agents");
         root(&format!("umount {0} && rmdir {0}", agents.display()))?;
+        let _store = Store::make(&rig)?;
         let nix = Nix::new(&rig)?;
+        let variable = |name| std::env::var(name).context("use cargo xtask test");
+        nix.host("/usr/local/bin:/usr/bin:/bin", &variable(BINARIES)?, &variable(AGENTS)?)?;
         let checked = nix.run(&rig, "setup", &[]).output()?;
         ensure!(checked.status.code() == Some(3), "nothing is set up: {}", shown(&checked));
         let said = String::from_utf8(checked.stdout)?;
         let line = said.lines().last().and_then(|l| l.strip_prefix("next: sudo ")).with_context(|| said.clone())?;
-        ensure!(line.starts_with(nix.own.join("store").to_str().context("UTF-8")?), "not of the store: {line}");
+        ensure!(line.starts_with("/nix/store/"), "not of the store: {line}");
 
         // As root, by sudo, as it was printed. The policy is the world's: its authority, and its model.
         root("mkdir -p /etc/rcc && chmod 755 /etc/rcc")?;
@@ -100,7 +42,7 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
 
         let script = json!([
             { "tools": [{ "name": "Bash", "input": {
-                "command": "curl -sS -o /dev/null -w '%{http_code} ' http://allowed.example/; curl -sS http://denied.example/; ls ~/nix",
+                "command": "type -p rg; get() { $(readlink -f $(type -p sed)) wget $*; }; get -qO /dev/null http://allowed.example/ && echo reached; get http://denied.example/; ls ~/nix /usr/bin/git",
                 "timeout": 60_000
             } }] },
             { "text": "done by nix" },
@@ -115,12 +57,20 @@ fn what_nix_runs_is_set_up_by_the_line_that_it_prints_and_runs_claude_code() {
             .map(|result| result.text.clone())
             .collect();
         let result = results.first().context("the agent ran nothing")?;
-        ensure!(result.contains("200 ") && result.contains("Could not resolve host: denied.example"), "{result}");
-        ensure!(result.contains("No such file or directory"), "the person's folder is there: {result}");
+        reached_and_refused(result)?;
+        // rcc's own tools, and nothing of the person's folder or of the machine's programs.
+        ensure!(result.contains("-rcc-tools-env/bin/rg\n"), "{result}");
+        ensure!(result.matches("No such file or directory").count() == 2, "{result}");
         made_by_mk_agent(&rig, &nix)?;
         ensure!(!agents.exists(), "the app brings its agent itself, and fetches none for the person");
         Ok(())
     });
+}
+
+/// By name, inside.
+fn reached_and_refused(said: &str) -> Result<()> {
+    ensure!(said.contains("reached\n") && said.contains("bad address 'denied.example'"), "{said}");
+    Ok(())
 }
 
 /// A flake of the person's that makes an agent of a package.
@@ -138,20 +88,25 @@ const AGENT: &str = r#"{
         inherit pkgs;
         inherit (rcc.packages.${system}) rcc;
         package = pkgs.writeShellScriptBin "agent" ''
-          echo "$1 $2 $(tool)"
-          curl -sS -o /dev/null -w '%{http_code} ' http://allowed.example/
-          curl -sS http://denied.example/ 2>&1
+          echo "$1 $2 $(tool)"; type -p rg tool
+          get() { $(readlink -f $(type -p sed)) wget $*; }
+          get -qO /dev/null http://allowed.example/ && echo reached
+          get http://denied.example/ 2>&1
+          get -qO /dev/null http://also-allowed.example/ && echo reached
           ls ~/nix/flake 2>&1
           echo x >$0 || true
         '';
         toolchain = [ (pkgs.writeShellScriptBin "tool" "echo of the toolchain") ];
         arguments = [ "an argument" ];
+        request.allow = [ "also-allowed.example:80" "db.example:5432" ];
+        request.protect.read_only = [ "Makefile" ];
       };
     };
 }
 "#;
 
-/// `lib.mkAgent`: its program has its closure and its arguments, the policy's hosts, and nothing of the person's.
+/// `lib.mkAgent`: its program has its closure, its arguments and the policy's hosts; of what it asks for, what the person
+/// grants; and nothing of the person's or of the machine's programs.
 fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
     let folder = rig.user.home.join("agent");
     make_folder(&folder, &rig.user)?;
@@ -159,12 +114,29 @@ fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
     let text = text.replace("@SYSTEM@", &format!("{}-linux", std::env::consts::ARCH));
     std::fs::write(folder.join("flake.nix"), text)?;
     let inputs = ["nixpkgs", "rcc/nixpkgs", "rcc/nix2container"];
-    let output = nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?;
-    let said = succeeds(&output)?;
+    let run = || Ok::<_, anyhow::Error>(nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?);
+    let output = run()?;
+    let (said, talk) = (succeeds(&output)?, String::from_utf8_lossy(&output.stderr).into_owned());
     ensure!(said.contains("an argument another of the toolchain"), "{}", shown(&output));
-    ensure!(said.contains("200 ") && said.contains("Could not resolve host: denied.example"), "{said}");
-    ensure!(said.contains("No such file"), "{said}");
-    ensure!(String::from_utf8_lossy(&output.stderr).contains("Read-only file system"), "{}", shown(&output));
+    ensure!(said.contains("-root-env/bin/rg\n") && said.contains("-root-env/bin/tool\n"), "{said}");
+    reached_and_refused(&said)?;
+    ensure!(said.contains("No such file") && talk.contains("Read-only file system"), "{}", shown(&output));
+    // What it asks for is said, and granted by the line that is said, as far as root's policy has it.
+    ensure!(talk.contains("bad address 'also-allowed.example'"), "{talk}");
+    let asks = "-root/share/rcc/rcc.toml asks for also-allowed.example:80, db.example:5432: not granted";
+    let line = "rcc allow --project 'also-allowed.example:80' 'db.example:5432'";
+    ensure!(talk.contains(asks) && talk.contains(line), "{talk}");
+    refused(rig.rcc(["allow", "--project", "also-allowed.example:80", "db.example:5432"]), "RCC-106")?;
+    succeeds(&rig.rcc(["allow", "--project", "also-allowed.example:80"]).output()?)?;
+    let granted = run()?;
+    let talk = String::from_utf8_lossy(&granted.stderr).into_owned();
+    ensure!(!talk.contains("'also-allowed.example'") && talk.contains("asks for db.example:5432: not"), "{talk}");
+    // Not of this form, or not of the store.
+    for package in [format!("{}", folder.display()), "/usr".into(), "/nix/store/x".into()] {
+        refused(rig.rcc(["run", "--package", &package, "--", "true"]), "RCC-814")?;
+    }
+    let bash = user(rig, "ls -d /nix/store/*-bash | head -1")?;
+    refused(rig.rcc(["run", "--package", bash.trim(), "--", "true"]), "RCC-814")?;
     Ok(())
 }
 
@@ -187,19 +159,25 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         };
         file("rcc.toml", "[toolchain]\nroot = \"nix\"\nfiles = [\"shell.nix\"]\n")?;
         file("shell.nix", "\"imported\"\n")?;
-        file("flake.nix", &store.flake("", "GREETING = \"approved\"; imported = import ./shell.nix;"))?;
+        let attributes = "GREETING = \"approved\"; imported = import ./shell.nix; PKG_CONFIG_PATH = \"/it's $(touch evil0)\"; \
+            BASH_ENV = \"/x\"; shellHook = \"touch ~/evil0\";";
+        file("flake.nix", &store.flake("", attributes))?;
         file(".envrc", "use rcc\n")?;
         user(
             &rig,
             "mkdir -p ~/.config/direnv/lib; rcc toolchain env --direnv >~/.config/direnv/lib/rcc.sh; direnv allow",
         )?;
-        let before = direnv(&rig, "echo \"[$GREETING]\"")?;
+        let before = direnv(&rig, "true")?;
         ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
-        let said = refused(rig.rcc(["toolchain", "approve"]), "RCC-807")?;
-        let content = said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
-        succeeds(&rig.rcc(["toolchain", "approve", "--content", content]).output()?)?;
-        let greeting = "echo \"$GREETING $imported\"; ls ~/evil* 2>/dev/null || true";
-        ensure!(succeeds(&direnv(&rig, greeting)?)?.trim() == "approved imported", "direnv has the devShell");
+        approve(&rig, &rig.project)?;
+        // Outside it is programs and where compilers look, as data; inside everything, and the shellHook has run.
+        let outside = "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
+        let given = |output: &Output| -> Result<bool> {
+            let said = succeeds(output)?;
+            Ok(said.starts_with("/nix/store/") && said.ends_with("-tools/bin/sed\n[] /it's $(touch evil0)\n"))
+        };
+        let output = direnv(&rig, outside)?;
+        ensure!(given(&output)?, "direnv has the devShell's programs: {}", shown(&output));
 
         let evil = format!("builtins.trace \"evil\" (builtins.readFile {home}/.bashrc)");
         succeeds(&rig.inside(&format!(
@@ -208,10 +186,10 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
             grep -q evil flake.nix && grep -q evil shell.nix"
         ))?)?;
         let calls = nix_calls()?.len();
-        let after = direnv(&rig, greeting)?;
-        ensure!(succeeds(&after)?.trim() == "approved imported", "direnv: {}", shown(&after));
-        let session = rig.inside("echo $GREETING $imported; ls ~/evil*")?;
-        ensure!(String::from_utf8_lossy(&session.stdout).trim() == "approved imported", "{}", shown(&session));
+        let after = direnv(&rig, outside)?;
+        ensure!(given(&after)?, "direnv: {}", shown(&after));
+        let session = rig.inside("echo $GREETING $imported; ls ~/evil0")?;
+        ensure!(String::from_utf8_lossy(&session.stdout).starts_with("approved imported\n/"), "{}", shown(&session));
         ensure!(String::from_utf8_lossy(&session.stderr).contains("RCC-808"), "{}", shown(&session));
         for app in [&["check"][..], &["plan", "--", "true"], &["toolchain", "env"]] {
             let _ = rig.rcc(app).output()?;
@@ -220,7 +198,7 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
 
         // An .envrc that the agent wrote: direnv asks its user anew.
         succeeds(&rig.inside(&format!("echo 'touch {home}/evil2' >>.envrc"))?)?;
-        let blocked = direnv(&rig, greeting)?;
+        let blocked = direnv(&rig, outside)?;
         ensure!(String::from_utf8_lossy(&blocked.stderr).contains("is blocked"), "{}", shown(&blocked));
         ensure!(user(&rig, "ls ~/evil* 2>/dev/null || true")?.is_empty(), "something of it ran");
         Ok(())
@@ -237,41 +215,18 @@ fn each_template_is_the_agents_toolchain_once_it_is_approved() {
         let rig = Rig::start(world, &[], "")?;
         let _store = Store::make(&rig)?;
         let nix = Nix::new(&rig)?;
-        let nixpkgs = nix.stand_ins.join("nixpkgs");
-        // What a sandboxed build can reach: static programs, as part of the stand-in.
-        root(&format!(
-            "mkdir -p {0}/static/bin; cd {0}/static/bin; cp /usr/bin/bash-static bash; cp /usr/bin/busybox .
-            for name in $(busybox --list); do [ -e $name ] || ln -s busybox $name; done
-            mkdir ../lib; for lib in libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1; do cp -L /lib/*-linux-gnu/$lib ../lib; done
-            cp -L /lib*/ld-linux-*.so.* ../lib
-            echo '{{ path = \"${{./static}}/bin\"; bash = \"${{./static}}/bin/bash\"; programs = \"\"; agents = \"\"; libraries = \"${{./static}}/lib\"; cargoHome = \"\"; rustupHome = \"\"; cargoTarget = \"\"; }}' >{0}/host.nix",
-            nixpkgs.display()
-        ))?;
-        // A locked input whose content is in the store is not fetched.
-        let call = format!("{NIX}; export PATH=/usr/libexec/real:$PATH");
-        let hash = format!("{call}; nix store add-path --name source {0} >&2; nix hash path {0}", nixpkgs.display());
-        let hash = user(&rig, &hash)?;
+        // A sandboxed build reaches what is in the store.
+        nix.host("${./static}/bin", "", "")?;
+        let hash = nix.locked(&rig)?;
         for (name, tool) in TEMPLATES {
-            let flake = nix.flake.display();
-            user(
-                &rig,
-                &format!(
-                    "{call}; mkdir -p ~/projects/{name}; cd ~/projects/{name}; nix flake init -t path:{flake}#{name}
-                    sed -i 's|\"narHash\": \".*\"|\"narHash\": \"{}\"|' flake.lock; cp flake.lock ~/before
-                    nix develop --no-update-lock-file -c bash -c 'type -p {tool}' | grep ^/nix/store; cmp flake.lock ~/before",
-                    hash.trim()
-                ),
-            )?;
             let folder = rig.user.home.join("projects").join(name);
+            nix.template(&rig, &folder, name, tool, &hash)?;
             let rcc = |words: &[&str]| {
                 let mut command = rig.rcc(words);
                 command.current_dir(&folder);
                 command
             };
-            let said = refused(rcc(&["toolchain", "approve"]), "RCC-807")?;
-            let content =
-                said.split("--content ").nth(1).and_then(|s| s.split_whitespace().next()).context("a hash")?;
-            succeeds(&rcc(&["toolchain", "approve", "--content", content]).output()?)?;
+            approve(&rig, &folder)?;
             let script = format!("type -p {tool} bash ls; ls -d /usr/bin/python3 || true");
             let inside = succeeds(&rcc(&["run", "--", "bash", "-c", &script]).output()?)?;
             let of_store = inside.lines().filter(|line| line.starts_with("/nix/store/")).count();

@@ -137,6 +137,8 @@ pub const ZONE: &[Entry] = &[
     name("v6only.example", Fixed(&[v6([0x2600, 1, 0, 0, 0, 0, 0, 6])])),
     name("nodata.example", Fixed(&[])),
     name("*.wild.example", Fixed(&[v4(11, 1, 0, 30)])),
+    // Nix's own cache; what a test puts there is below /files/
+    name("cache.nixos.org", Fixed(&[v4(11, 1, 0, 40)])),
     // two sites behind one address, as on a shared content network
     name("site-a.cdn.example", Fixed(&[v4(11, 1, 0, 80)])),
     name("site-b.cdn.example", Fixed(&[v4(11, 1, 0, 80)])),

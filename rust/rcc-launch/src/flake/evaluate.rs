@@ -1,6 +1,7 @@
 //! Calling Nix: by its absolute path, with an environment made from nothing and none of the person's configuration.
 
 use super::store::{Owner, STORE, owner};
+use super::variables::Variables;
 use crate::home::{data_folder, disk_problem};
 use crate::machine::Person;
 use rcc_report::{Code, Problem, escaped};
@@ -135,6 +136,15 @@ impl Nix {
                 Problem::new(Code::TOOLCHAIN_BUILD, "flake.nix", failed.what(), remedy)
             })
         })
+    }
+
+    /// The variables of the devShell that is rooted at `profile`. Nothing is evaluated for it.
+    pub(super) fn variables(&self, profile: &Path, say: &mut dyn FnMut(&str)) -> Result<Variables, Problem> {
+        let place = profile.display().to_string();
+        let json = self.call(&["print-dev-env", "--json", &place], say).map_err(|failed| {
+            Problem::new(Code::TOOLCHAIN_BUILD, &place, failed.what(), "make it again: rcc toolchain approve")
+        })?;
+        Variables::parse(&json)
     }
 
     /// Everything that what is rooted at `profile` needs.

@@ -5,7 +5,7 @@ use rcc_report::{Code, Problem};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Libraries that programs from elsewhere (npm, uv, wheels) take for granted, besides the C library's own.
 const LIBRARIES: &[&str] = &["libstdc++.so.6", "libz.so.1", "libssl.so.3", "libzstd.so.1", "liblzma.so.5"];
@@ -26,27 +26,30 @@ pub struct Found {
     pub nix_ld: Option<PathBuf>,
     /// Folders of libraries for it.
     pub libraries: Vec<PathBuf>,
-    /// The devShell's own PATH, as far as it lies in the store.
+    /// The toolchain's own PATH, as far as it lies in its closure.
     pub path: Vec<PathBuf>,
 }
 
 impl Found {
-    /// Looks for them in a closure; `environment` is the devShell's script.
-    pub(super) fn look(store: &[String], environment: &str) -> Result<Self, Problem> {
-        Self::below(Path::new(STORE), store, environment)
+    /// Looks for them in a closure; `path` is the PATH that goes with it.
+    pub(super) fn look(store: &[String], path: &str) -> Result<Self, Problem> {
+        Self::below(Path::new(STORE), store, path)
     }
 
-    fn below(root: &Path, store: &[String], environment: &str) -> Result<Self, Problem> {
+    fn below(root: &Path, store: &[String], path: &str) -> Result<Self, Problem> {
         let all: Vec<PathBuf> = store.iter().map(|name| root.join(name)).collect();
-        let of_closure = |path: &PathBuf| all.iter().any(|own| path.starts_with(own));
-        let path: Vec<PathBuf> = path_of(environment).filter(of_closure).collect();
+        let of_closure = |path: &PathBuf| {
+            let upwards = path.components().any(|part| part == Component::ParentDir);
+            !upwards && all.iter().any(|own| path.starts_with(own))
+        };
+        let path: Vec<PathBuf> = path.split(':').map(PathBuf::from).filter(of_closure).collect();
         let program = |name: &str| {
             let folders = path.iter().cloned().chain(all.iter().map(|own| own.join("bin")));
             folders.map(|folder| folder.join(name)).find(|file| is_program(file))
         };
         let bash = program("bash").ok_or_else(|| {
-            let what = "the devShell has no bash, which is to read its variables";
-            Problem::new(Code::TOOLCHAIN_BUILD, "flake.nix", what, "add it: packages = [ pkgs.bashInteractive ];")
+            let what = "it has no bash, which is to be /bin/sh and to read a devShell's variables";
+            Problem::new(Code::TOOLCHAIN_BUILD, "the toolchain", what, "add it: packages = [ pkgs.bashInteractive ];")
         })?;
         let file = |relative: &str| all.iter().map(|own| own.join(relative)).rfind(|file| file.is_file());
         let nix_ld = file("libexec/nix-ld");
@@ -79,12 +82,6 @@ fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
-/// The folders in the line of the script that sets PATH.
-fn path_of(environment: &str) -> impl Iterator<Item = PathBuf> {
-    let line = environment.lines().find_map(|line| line.strip_prefix("PATH='")?.strip_suffix('\''));
-    line.unwrap_or_default().split(':').map(PathBuf::from)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,14 +97,14 @@ mod tests {
             file
         };
         let store: Vec<String> = ["a", "b", "c"].map(str::to_owned).to_vec();
-        let script = |path: &str| format!("unset shellHook\nPATH='{path}'\nexport PATH\n");
         assert!(Found::below(dir.path(), &store, "").is_err(), "no bash");
         let (plain, own) = (make("a/bin/bash"), make("b/bin/bash"));
         make("elsewhere/bin/env");
         let loader = make(&format!("c/lib/{}", loader_name()));
         make("c/lib/libz.so.1");
         let at = |name: &str| dir.path().join(name).join("bin").display().to_string();
-        let found = Found::below(dir.path(), &store, &script(&format!("{}:{}", at("elsewhere"), at("b")))).unwrap();
+        let path = format!("{}:{}:{}/../../elsewhere/bin:bin::.", at("elsewhere"), at("b"), at("b"));
+        let found = Found::below(dir.path(), &store, &path).unwrap();
         assert_eq!((found.bash, found.env, found.path), (own, None, vec![dir.path().join("b/bin")]));
         assert_eq!((found.loader, found.libraries), (Some(loader), vec![]));
         let ld = make("c/libexec/nix-ld");

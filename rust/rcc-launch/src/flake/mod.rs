@@ -7,12 +7,15 @@
 mod difference;
 mod evaluate;
 mod found;
+mod package;
 mod root;
 mod store;
+mod variables;
 
 use evaluate::Closure;
 pub use evaluate::Nix;
 pub use found::Found;
+pub use package::Package;
 pub use root::{compose, into_request};
 pub use store::{Owner, STORE, owner};
 
@@ -143,9 +146,57 @@ pub struct Approved {
     pub store: Vec<String>,
     /// What of it the root has links to.
     pub found: Found,
+    /// What a shell of the person's own gets besides PATH.
+    outside: BTreeMap<String, String>,
     /// The person's folder of it; not written down.
     #[serde(skip)]
     folder: PathBuf,
+}
+
+/// A closure of the store that is the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Toolchain {
+    /// The project's devShell, as the person approved it.
+    Approved(Approved),
+    /// A package that the person named.
+    Package(Package),
+}
+
+impl Toolchain {
+    /// Names in /nix/store: everything that it needs.
+    #[must_use]
+    pub fn store(&self) -> &[String] {
+        match self {
+            Self::Approved(approved) => &approved.store,
+            Self::Package(package) => &package.store,
+        }
+    }
+
+    /// What of it the root has links to.
+    #[must_use]
+    pub fn found(&self) -> &Found {
+        match self {
+            Self::Approved(approved) => &approved.found,
+            Self::Package(package) => &package.found,
+        }
+    }
+
+    /// See [`Approved::own_store`]; a package has none, as Nix has no books of it there.
+    #[must_use]
+    pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
+        match self {
+            Self::Approved(approved) => approved.own_store(),
+            Self::Package(_) => Vec::new(),
+        }
+    }
+
+    /// Makes the folders of the session's own store.
+    pub fn make_own_store(&self) -> Result<(), Problem> {
+        for (folder, _) in self.own_store() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| disk_problem(&folder, &e))?;
+        }
+        Ok(())
+    }
 }
 
 /// The person's folder for a project's approved toolchain.
@@ -177,6 +228,7 @@ impl Approved {
             || !names.iter().all(|name| store::is_name(name))
             || !this.found.all().all(known)
             || !known(&this.built)
+            || !this.outside.keys().all(|name| variables::goes_out(name))
         {
             return Err(bad("it is not what this version of rcc writes".into()));
         }
@@ -202,6 +254,15 @@ impl Approved {
         self.folder.join("environment")
     }
 
+    /// What gives a shell of the person's own the devShell's programs: assignments, and nothing that a shell would run.
+    #[must_use]
+    pub fn outside(&self) -> String {
+        let folders: String = self.found.path.iter().map(|folder| format!("{}:", quoted(folder.display()))).collect();
+        let variable = |(name, value): (&String, &String)| format!("export {name}={}\n", quoted(value));
+        let variables: String = self.outside.iter().map(variable).collect();
+        format!("export PATH={folders}\"$PATH\"\n{variables}")
+    }
+
     /// What Nix has on record of the closure's paths, for a store of the session's own.
     #[must_use]
     pub fn registration(&self) -> PathBuf {
@@ -210,19 +271,10 @@ impl Approved {
 
     /// Where the session's own store lies, with Nix's books of it, if the devShell has Nix: sources of mounts outside and
     /// their places inside. The agent's to write; the closure is bound over what is its own.
-    #[must_use]
-    pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
+    fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
         let places = ["/nix/store", "/nix/var"].map(PathBuf::from);
         let of = |place: PathBuf| (self.folder.join(place.strip_prefix("/").unwrap_or(&place)), place);
         self.found.nix.iter().flat_map(|_| places.clone().map(of)).collect()
-    }
-
-    /// Makes the folders of the session's own store.
-    pub fn make_own_store(&self) -> Result<(), Problem> {
-        for (folder, _) in self.own_store() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).map_err(|e| disk_problem(&folder, &e))?;
-        }
-        Ok(())
     }
 
     /// Demands that each store path is there, and is of whoever the store is.
@@ -273,13 +325,16 @@ pub fn approve(
     }
     let missing = |stderr: &str| outside_of_set(stderr, files, project);
     let environment = nix.environment(&source, &folder.join("profile"), &missing, say)?;
+    let variables = nix.variables(&folder.join("profile"), say)?;
     let Closure { built, names: store, registration } = nix.closure(&folder.join("profile"), say)?;
-    let found = Found::look(&store, &environment)?;
+    let found = Found::look(&store, variables.path())?;
+    let outside = variables.outside();
     put(&folder, "environment", environment.as_bytes()).map_err(disk)?;
     put(&folder, "registration", registration.as_bytes()).map_err(disk)?;
     let names = files.0.keys().cloned().collect();
     let project_path = project.path.clone();
-    let this = Approved { version: VERSION, project: project_path, content, files: names, built, store, found, folder };
+    let version = VERSION;
+    let this = Approved { version, project: project_path, content, files: names, built, store, found, outside, folder };
     this.whole(person)?;
     let text = serde_json::to_vec_pretty(&this).map_err(|e| disk(e.into()))?;
     put(&all, RECORD, &text).map_err(disk)?;

@@ -1,6 +1,6 @@
 //! The root that a session has of an approved toolchain, and how its program comes to have the devShell's variables.
 
-use super::Approved;
+use super::{Approved, Toolchain};
 use super::found::loader_name;
 use crate::machine::Person;
 use crate::rootfs::{Entry, FOLDERS, Root, identity};
@@ -52,9 +52,9 @@ fn bundle() -> Option<&'static str> {
 
 /// The root: the closure, links into it, and none of the host's programs.
 #[must_use]
-pub fn compose(approved: &Approved, person: &Person) -> Root {
-    let mut root = Root { store: approved.store.clone(), own: approved.own_store(), ..Root::default() };
-    let found = &approved.found;
+pub fn compose(toolchain: &Toolchain, person: &Person) -> Root {
+    let mut root = Root { store: toolchain.store().to_vec(), own: toolchain.own_store(), ..Root::default() };
+    let found = toolchain.found();
     root.skeleton.extend(FOLDERS.iter().map(|p| Entry::Folder { path: p.into() }));
     for folder in [super::store::STORE, "/nix/var", HOST_STORE] {
         root.skeleton.push(Entry::Folder { path: folder.into() });
@@ -90,9 +90,10 @@ fn set_all(request: &mut Request, variables: [(&str, String); 2]) {
     request.environment.extend(variables.map(|(name, value)| (name.to_owned(), value)));
 }
 
-/// Has the request's program begin by way of the devShell's script, and takes out of it what points into the host's
-/// programs.
-pub fn into_request(approved: &Approved, request: &mut Request) {
+/// Takes out of the request what points into the host's programs, and has it find the toolchain's. With a devShell its
+/// program begins by way of the devShell's script.
+pub fn into_request(toolchain: &Toolchain, request: &mut Request) {
+    let found = toolchain.found();
     request.environment.retain(|_, value| !value.starts_with("/usr/") && !value.starts_with("/opt/"));
     let mut set = |name: &str, value: String| {
         request.environment.entry(name.to_owned()).or_insert(value);
@@ -105,11 +106,19 @@ pub fn into_request(approved: &Approved, request: &mut Request) {
     if Path::new("/usr/lib/locale/locale-archive").is_file() {
         set("LOCALE_ARCHIVE", "/usr/lib/locale/locale-archive".to_owned());
     }
-    if let (Some(_), Some(loader)) = (&approved.found.nix_ld, &approved.found.loader) {
+    if let (Some(_), Some(loader)) = (&found.nix_ld, &found.loader) {
         set("NIX_LD", loader.display().to_string());
-        let folders: Vec<String> = approved.found.libraries.iter().map(|f| f.display().to_string()).collect();
+        let folders: Vec<String> = found.libraries.iter().map(|f| f.display().to_string()).collect();
         set("NIX_LD_LIBRARY_PATH", folders.join(":"));
     }
+    match toolchain {
+        Toolchain::Approved(approved) => by_script(approved, request),
+        // The chosen toolchains of the home folder are there already, and come first.
+        Toolchain::Package(package) => request.path.extend_from_slice(&package.found.path),
+    }
+}
+
+fn by_script(approved: &Approved, request: &mut Request) {
     request.read_only.push((approved.environment(), Path::new(INSIDE).join("environment")));
     let program = std::mem::take(&mut request.command);
     let mut script = BECOME.to_owned();

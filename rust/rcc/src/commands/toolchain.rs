@@ -10,7 +10,7 @@ use rcc_launch::machine::{Machine, Person, person};
 use rcc_launch::project::Project;
 use rcc_launch::toolchain::table::{TOOLCHAINS, Toolchain, named};
 use rcc_launch::toolchain::{self, Found};
-use rcc_report::{Code, Problem, escaped, quoted};
+use rcc_report::{Code, Problem, escaped};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -55,9 +55,10 @@ enum Command {
         #[arg(long, value_name = "SHA256")]
         content: Option<String>,
     },
-    /// Print what gives a shell of yours the approved devShell: for `eval`, or by direnv's `use rcc`.
+    /// Print what gives a shell of yours the programs of the approved devShell: for `eval`, or by direnv's `use rcc`.
     ///
-    /// It is what you approved last, whatever the project's files say by now; its shellHook runs where you evaluate it.
+    /// It is what you approved last, whatever the project's files say by now: its PATH, and where its compilers find
+    /// libraries. Its other variables and its shellHook take effect inside alone.
     Env {
         /// The project's folder, if not this one.
         #[arg(long, value_name = "PATH")]
@@ -138,7 +139,7 @@ fn env(person: &Person, path: Option<&Path>) -> Result<(), Problem> {
         Problem::new(Code::TOOLCHAIN_UNAPPROVED, place, what, "look at it, then: rcc toolchain approve")
     })?;
     approved.whole(person)?;
-    println!(". {}", quoted(approved.environment().display()));
+    print!("{}", approved.outside());
     Ok(())
 }
 

@@ -453,7 +453,7 @@ fn write_host(stand_ins: &Path, work: &Path, who: Who) -> Result<()> {
     };
     let path = std::env::var("PATH").unwrap_or_default();
     let text = format!(
-        "{{\n  path = {path:?};\n  bash = \"/bin/bash\";\n  programs = {programs:?};\n  agents = {agents:?};\n  libraries = \"\";\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
+        "{{\n  path = {path:?};\n  tools = {path:?};\n  nixLd = \"\";\n  bash = \"/bin/bash\";\n  programs = {programs:?};\n  agents = {agents:?};\n  libraries = \"\";\n  cargoHome = \"\";\n  rustupHome = \"\";\n  \
          cargoTarget = \"\";\n}}\n"
     );
     fs::write(stand_ins.join("nixpkgs/host.nix"), text)?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub const WITH_REGISTRIES: Setup = Setup { outside: true, ..SETUP };
 
 /// Allows a set of hosts and nothing else; it must not be empty.
-fn allow(rig: &Rig<'_>, set: &str) -> Result<()> {
+pub fn allow(rig: &Rig<'_>, set: &str) -> Result<()> {
     rig.policy(&rig.usual_policy(&[set], ""))?;
     let plan: Value = serde_json::from_str(&succeeds(&rig.rcc(["plan", "--json", "--", "true"]).output()?)?)?;
     ensure!(plan["policy"]["allow"].as_array().is_some_and(|all| !all.is_empty()), "{set} asks for nothing: {plan:#}");
@@ -20,7 +20,7 @@ fn allow(rig: &Rig<'_>, set: &str) -> Result<()> {
 }
 
 /// What the real agent's Bash tool gives back of a script; an error if that did not end with 0.
-fn by_the_agent(rig: &Rig<'_>, script: &str) -> Result<String> {
+pub fn by_the_agent(rig: &Rig<'_>, script: &str) -> Result<String> {
     let (output, results) = rig.agent(&[&format!("bash -euo pipefail <<'END' && echo it is done\n{script}\nEND")])?;
     ensure!(results[0].trim_end().ends_with("it is done"), "{}\n{}", results[0], shown(&output));
     Ok(results[0].clone())
