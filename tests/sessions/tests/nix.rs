@@ -11,7 +11,6 @@ use rcc_sessions::{SETUP, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
 use std::os::unix::fs::chown;
-use std::path::Path;
 use std::process::{Command, Output};
 
 #[test]
