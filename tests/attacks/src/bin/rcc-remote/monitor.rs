@@ -72,7 +72,11 @@ impl Monitor {
             run("ip", &line.split(' ').collect::<Vec<_>>())?;
         }
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        nft("nft", &[], "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }")?;
+        nft(
+            "nft",
+            &[],
+            "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }",
+        )?;
         let namespace = Arc::new(OwnedFd::from(File::open(Path::new("/run/netns").join(NAME))?));
         let service = Arc::<Mutex<Vec<u8>>>::default();
         let (heard, inside) = (service.clone(), namespace.clone());
@@ -132,15 +136,26 @@ impl Monitor {
         let disks = Disks::fresh(image, layer.clone(), built)?;
         chown(&layer, Some(rig.user.id), Some(GROUP))?;
         let mut devices: Vec<String> = match &self.vsock {
-            None => ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-m", "2048"].map(str::to_owned).into(),
+            None => {
+                ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-m", "2048"].map(str::to_owned).into()
+            }
             Some((_, sockets)) => {
                 let socket = sockets.path().join("vhost");
-                ["-nic", "none", "-m", "2048", "-object", "memory-backend-memfd,id=m,size=2048M,share=on", "-machine", "memory-backend=m"]
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain(["-chardev".to_owned(), format!("socket,id=v,path={}", socket.display())])
-                    .chain(["-device", "vhost-user-vsock-pci,chardev=v"].map(str::to_owned))
-                    .collect()
+                [
+                    "-nic",
+                    "none",
+                    "-m",
+                    "2048",
+                    "-object",
+                    "memory-backend-memfd,id=m,size=2048M,share=on",
+                    "-machine",
+                    "memory-backend=m",
+                ]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(["-chardev".to_owned(), format!("socket,id=v,path={}", socket.display())])
+                .chain(["-device", "vhost-user-vsock-pci,chardev=v"].map(str::to_owned))
+                .collect()
             }
         };
         devices.extend(["-sandbox", "on,spawn=deny"].map(str::to_owned));
