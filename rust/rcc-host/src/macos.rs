@@ -49,6 +49,8 @@ pub struct Job {
     pub running: bool,
     /// What it last ended with, if it ever ended.
     pub last_exit: Option<i32>,
+    /// The variables that its file gives it.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// A job as `launchctl print system/LABEL` shows it: its own lines alone, not those of the blocks in it, nor what an argument
@@ -63,7 +65,13 @@ pub fn job(text: &str) -> Job {
     let path = |name: &str| fields.get(name).map(PathBuf::from);
     // `0`, `78: EX_CONFIG`, `(never exited)`
     let last_exit = fields.get("last exit code").and_then(|v| v.split(':').next()?.trim().parse().ok());
-    Job { path: path("path"), program: path("program"), running: fields.get("state") == Some(&"running"), last_exit }
+    let mut environment = BTreeMap::new();
+    let block = text.lines().skip_while(|line| *line != "\tenvironment = {").skip(1).take_while(|line| *line != "\t}");
+    for (name, value) in block.filter_map(|line| line.strip_prefix("\t\t")?.split_once(" => ")) {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let running = fields.get("state") == Some(&"running");
+    Job { path: path("path"), program: path("program"), running, last_exit, environment }
 }
 
 #[cfg(test)]
@@ -105,6 +113,10 @@ system/dev.rcc.firewall = {
 \tdefault environment = {
 \t\tPATH => /usr/bin:/bin:/usr/sbin:/sbin
 \t}
+\tenvironment = {
+\t\tRCC_UNIT => 0123456789abcdef
+\t\tXPC_SERVICE_NAME => dev.rcc.firewall
+\t}
 \tresource coalition = {
 \t\tID = 777
 \t\tstate = active
@@ -126,6 +138,8 @@ system/dev.rcc.firewall = {
         assert_eq!(found.path.unwrap().to_str(), Some("/Library/LaunchDaemons/dev.rcc.firewall.plist"));
         assert_eq!(found.program.unwrap().to_str(), Some("/usr/local/libexec/rcc/0.1.0/rcc-firewall"));
         assert_eq!(found.last_exit, None);
+        assert_eq!(found.environment["RCC_UNIT"], "0123456789abcdef");
+        assert!(!found.environment.contains_key("PATH"));
         for (code, number) in [("0", 0), ("78: EX_CONFIG", 78)] {
             let text = PRINTED.replace("(never exited)", code).replace("\tstate = running", "\tstate = not running");
             let found = job(&text);

@@ -2,12 +2,16 @@
 
 use crate::packet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
-use rcc_proto::{FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Summary, ToGateway, VERSION};
+use rcc_host::packets;
+use rcc_proto::{
+    FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Secret, Summary, ToGateway, VERSION,
+};
 use rcc_report::{Code, Problem};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the gateway may take for an answer, in seconds.
@@ -27,7 +31,7 @@ impl Gateway {
     /// `why` is on record.
     pub fn probe(project: String, why: &str) -> Result<Self, Problem> {
         let (grants, credentials) = (Vec::new(), Vec::new());
-        Self::open(Open { version: VERSION, project, agent: why.into(), grants, credentials })
+        Self::open(Open { version: VERSION, project, agent: why.into(), grants, credentials, ticket: None })
     }
 
     /// Opens a session.
@@ -69,6 +73,15 @@ impl Gateway {
         }
     }
 
+    /// Has a forwarder in a virtual machine bring the session's connections, in the place of [`Self::listen`]. Gives what a
+    /// launcher there shows it, once; [`Self::hear`] says [`Word::Begun`] when it listens.
+    pub fn forward(&self) -> Result<Secret, Problem> {
+        match ask(&self.connection, &ToGateway::Forward, &[])? {
+            FromGateway::Ticket { ticket } => Ok(ticket),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks for grants in the place of those before; [`Self::hear`] has the answer in time.
     pub fn grant(&self, grants: &[String]) -> Result<(), Problem> {
         self.speaks_1_1()?;
@@ -84,6 +97,7 @@ impl Gateway {
             Ok(Some((FromGateway::Refused { problem }, _))) => Word::Grants(Err(problem)),
             Ok(Some((FromGateway::Held { problem }, _))) => Word::Held(problem),
             Ok(Some((FromGateway::Released, _))) => Word::Released,
+            Ok(Some((FromGateway::Listening, _))) => Word::Begun,
             Ok(Some((FromGateway::Closing { problem }, _))) => Word::Farewell(problem),
             Ok(Some((other, _))) => Word::Farewell(unexpected(&other)),
             Ok(None) => Word::Farewell(lost(&io::Error::from(io::ErrorKind::UnexpectedEof))),
@@ -141,6 +155,8 @@ pub enum Word {
     Held(Problem),
     /// It moves again.
     Released,
+    /// The forwarder listens.
+    Begun,
     /// Why it ends the session.
     Farewell(Problem),
 }
@@ -153,22 +169,16 @@ impl AsFd for Gateway {
 
 /// Calls, and says the first word.
 fn greet(message: &ToGateway) -> Result<(OwnedFd, FromGateway), Problem> {
-    let connection = call().map_err(absent)?;
+    let connection = packets::call(Path::new(GATEWAY_SOCKET)).map_err(|e| absent(&e))?;
     genuine(&connection)?;
     setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
     let answer = ask(&connection, message, &[])?;
     Ok((connection, answer))
 }
 
-fn call() -> nix::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
-    Ok(socket)
-}
-
 /// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
 pub(crate) fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
-    let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
+    let peer = packets::peer(connection).map_err(|e| lost(&e))?;
     let gateways = || rcc_preflight::probe::account(GATEWAY_USER).ok().flatten().is_some_and(|u| u.uid == peer);
     if peer == 0 || gateways() {
         return Ok(());
@@ -206,11 +216,11 @@ fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
     }
 }
 
-fn absent(error: nix::Error) -> Problem {
+fn absent(error: &io::Error) -> Problem {
     Problem::new(
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
-        format!("no gateway answers there: {}", error.desc()),
+        format!("no gateway answers there: {error}"),
         format!("{}    (again after each start of a machine without systemd)", rcc_preflight::probe::setup_command()),
     )
 }
@@ -228,6 +238,7 @@ fn unexpected(message: &FromGateway) -> Problem {
     let kind = match message {
         FromGateway::Opened(_) => "opened",
         FromGateway::Listening => "listening",
+        FromGateway::Ticket { .. } => "ticket",
         FromGateway::Refused { .. } => "refused",
         FromGateway::Held { .. } => "held",
         FromGateway::Released => "released",
@@ -243,10 +254,10 @@ fn unexpected(message: &FromGateway) -> Problem {
     )
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use nix::sys::socket::socketpair;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     #[test]
     fn the_gateways_reason_is_heard_although_it_went_before_it_read_all() {

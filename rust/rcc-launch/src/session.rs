@@ -28,7 +28,7 @@ use nix::sys::socket::{
 };
 use rcc_policy::{Resolved, Unenforceable};
 use rcc_proto::{
-    Cover, Credential, FromHook, HookSpec, MountCheck, Open, Protected, Summary, ToHook, VERSION, WallLimits,
+    Cover, Credential, FromHook, HookSpec, MountCheck, Open, Protected, Secret, Summary, ToHook, VERSION, WallLimits,
 };
 use rcc_report::{Code, EXIT_STOPPED, Problem, quoted};
 use std::ffi::OsString;
@@ -64,6 +64,8 @@ pub struct Launch<'a> {
     pub grants: Vec<String>,
     /// Keys for the gateway.
     pub credentials: Vec<Credential>,
+    /// In a virtual machine: what the host's gateway gave for this session, whose grants and keys it has already.
+    pub ticket: Option<Secret>,
     /// What a new agent's home begins with.
     pub first_files: Vec<FirstFile>,
     /// The static program that is hook and init, as installed beside `rcc`.
@@ -147,6 +149,7 @@ pub fn run(mut launch: Launch<'_>) -> Result<Outcome, Problem> {
         agent: launch.request.agent.to_owned(),
         grants: launch.grants.clone(),
         credentials: std::mem::take(&mut launch.credentials),
+        ticket: launch.ticket.take(),
     })?;
     let id = gateway.opened.session.clone();
     let folder = Folder::create(launch.machine, &id, &launch.project.path, &launch.request.added)?;
@@ -551,6 +554,7 @@ impl Live {
                     Word::Held(problem) => eprint!("\r\nrcc: connections are held: {problem}\r\n"),
                     Word::Released => eprint!("\r\nrcc: connections go on: the host firewall is in force again\r\n"),
                     Word::Farewell(problem) => self.stop(problem),
+                    Word::Begun => {}
                 },
                 Event::PersonSpeaks => self.control.hear(&self.gateway),
                 Event::Signal => self.pass_signal(),

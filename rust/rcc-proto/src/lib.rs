@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`ToGateway::Open`] | [`FromGateway::Opened`] or [`FromGateway::Refused`] |
 //! | [`ToGateway::Listen`] + 3 sockets | [`FromGateway::Listening`] or [`FromGateway::Refused`] |
+//! | [`ToGateway::Forward`] in the place of `Listen` | [`FromGateway::Ticket`], later [`FromGateway::Listening`] |
 //! | [`ToGateway::Grants`] (1.1) | [`FromGateway::Granted`], or [`FromGateway::Refused`] and nothing changed |
 //! | [`ToGateway::End`] (1.1) | [`FromGateway::Summary`] |
 //! | | at any time [`FromGateway::Closing`], then the end |
@@ -30,6 +31,7 @@
 //! one connection and there is no token to steal (docs/decisions/0002).
 
 mod control;
+pub mod forwarded;
 mod hook;
 pub mod macos;
 mod secret;
@@ -45,19 +47,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::Ipv4Addr;
 
 /// Where the gateway listens. Its folder belongs to root, so no other program of the user's can pose as it.
-pub const GATEWAY_SOCKET: &str = "/run/rcc/gateway.sock";
+pub const GATEWAY_SOCKET: &str =
+    if cfg!(target_os = "macos") { macos::GATEWAY_SOCKET } else { "/run/rcc/gateway.sock" };
 /// Where the gateway gives people their own lines of the log: packets of whole lines, an empty line after those that were
 /// there already, then new ones for as long as the caller stays. Nothing is read from the caller.
-pub const LOG_SOCKET: &str = "/run/rcc/log.sock";
+pub const LOG_SOCKET: &str = if cfg!(target_os = "macos") { "/var/run/rcc/log.sock" } else { "/run/rcc/log.sock" };
 /// Where systemd starts what reads the host firewall back and says it as one JSON object. Nothing is read from the caller.
-pub const STATUS_SOCKET: &str = "/run/rcc/status.sock";
+pub const STATUS_SOCKET: &str = if cfg!(target_os = "macos") { macos::STATUS_SOCKET } else { "/run/rcc/status.sock" };
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.
 pub const MAX_PACKET: usize = 64 * 1024;
 /// The most descriptors that the kernel lets one packet bring (`SCM_MAX_FD` of unix(7)). Who receives makes room for all:
 /// of what has none, a part is installed that nobody is told of.
 pub const MOST_DESCRIPTORS: usize = 253;
 /// The system user that the gateway runs as.
-pub const GATEWAY_USER: &str = "rcc";
+pub const GATEWAY_USER: &str = if cfg!(target_os = "macos") { macos::USER } else { "rcc" };
 /// The number of sockets that go with [`ToGateway::Listen`] and [`FromHook::Sockets`], in this order: redirected TCP,
 /// DNS over UDP, DNS over TCP.
 pub const LISTEN_SOCKETS: usize = 3;
@@ -82,6 +85,9 @@ pub enum ToGateway {
     Open(Open),
     /// Take these sockets, [`LISTEN_SOCKETS`] of them, all made in one network namespace that is not the host's.
     Listen,
+    /// The agent runs in a virtual machine: a forwarder there has the sockets, and brings this session's connections with the
+    /// ticket that this is answered with (docs/decisions/0033). A gateway that does not know this refuses it.
+    Forward,
     /// From now on these are the session's grants, all of them, in the notation of [`Open::grants`]. After `Listen`;
     /// since 1.1.
     Grants {
@@ -108,6 +114,9 @@ pub struct Open {
     /// Keys for credential endpoints. They live in the worker's memory for this session alone.
     #[serde(default)]
     pub credentials: Vec<Credential>,
+    /// To a forwarder: the ticket of the session, which exists on the host already. To a gateway: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Secret>,
 }
 
 /// A key for one credential endpoint.
@@ -139,6 +148,11 @@ pub enum FromGateway {
     Opened(Opened),
     /// The sockets were taken; the agent may start.
     Listening,
+    /// The session waits for its forwarder; `Listening` follows when that is ready.
+    Ticket {
+        /// For [`Open::ticket`], good for one use.
+        ticket: Secret,
+    },
     /// The grants are in force.
     Granted {
         /// Connections that were aborted, since they are no longer allowed.
@@ -166,7 +180,7 @@ pub enum FromGateway {
 }
 
 /// A session as the gateway made it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opened {
     /// The gateway's version of the protocol.
     pub version: Version,
@@ -277,6 +291,7 @@ mod tests {
                 kind: CredentialKind::ApiKey,
                 secret: Secret::new("sk-secret-value".into()),
             }],
+            ticket: None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::Done;
 use crate::along::{self, Folders};
+use crate::root_policy::{POLICY_FILE, policy};
 use crate::{approval, habits};
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
@@ -18,18 +19,14 @@ use rcc_launch::own::{self, Item};
 use rcc_launch::project::Project;
 use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
-use rcc_launch::terminal;
+use rcc_launch::{terminal, ticket};
 use rcc_policy::{Policy, ProjectRequest, Resolved};
-use rcc_preflight::probe;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// Root's policy.
-pub const POLICY_FILE: &str = probe::POLICY;
 
 /// Where to run; common to all commands that start something.
 #[derive(Args)]
@@ -39,6 +36,9 @@ pub struct Place {
     project: Option<PathBuf>,
     #[command(flatten)]
     pub folders: Folders,
+    /// In a virtual machine: the file with the ticket of a session that was opened on the host.
+    #[arg(long, value_name = "FILE", hide = true)]
+    ticket: Option<PathBuf>,
 }
 
 /// An option of other programs that rcc does not have, so that it can say so.
@@ -134,6 +134,7 @@ impl Prepared {
             request,
             grants: self.grants.clone(),
             credentials: Vec::new(),
+            ticket: None,
             first_files: Vec::new(),
             hook_program: self.hook_program.clone(),
         })
@@ -179,7 +180,8 @@ pub fn start(place: &Place, what: What) -> Done {
     let mut prepared = prepare(place, what, Purpose::Start)?;
     let credentials = std::mem::take(&mut prepared.credentials);
     let first_files = std::mem::take(&mut prepared.first_files);
-    let launch = Launch { credentials, first_files, ..prepared.launch(&place.folders)? };
+    let ticket = place.ticket.as_deref().map(ticket::take).transpose().map_err(one)?;
+    let launch = Launch { credentials, ticket, first_files, ..prepared.launch(&place.folders)? };
     along::remember(&place.folders, &launch.project.path, &prepared.machine.person).map_err(one)?;
     along::say_missing(&launch, &prepared.inside, &prepared.machine.person, &prepared.request.command);
     let outcome = session::run(launch).map_err(one)?;
@@ -202,6 +204,10 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let mut grants = remembered(&machine, &policy, &project_path)?;
     let (registries, asked) = along::registries(&policy, &machine.person)?;
     grants.extend(asked);
+    if place.ticket.is_some() {
+        // The session has its grants already.
+        grants.clear();
+    }
     let policy = policy.resolve(&grants)?;
     let workdir = workdir(&project_path);
     let inside = inside::read(&machine.person).map_err(one)?;
@@ -238,8 +244,9 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     match what {
         What::Claude { ask, key_file, bring, agents, arguments } => {
             let kind = match purpose {
-                Purpose::Start => credential(&mut prepared, key_file.as_deref())?,
-                Purpose::Look => CredentialKind::ApiKey,
+                // With a ticket the session has its key already.
+                Purpose::Start if place.ticket.is_none() => credential(&mut prepared, key_file.as_deref())?,
+                _ => CredentialKind::ApiKey,
             };
             claude(
                 &mut prepared,
@@ -272,17 +279,6 @@ fn remembered(machine: &Machine, policy: &Policy, project: &Path) -> Result<Vec<
         eprintln!("rcc: warning: you granted this project what the policy forbids by now: {problem}");
     }
     Ok(grants.texts())
-}
-
-/// Root's policy.
-pub fn policy() -> Result<Policy, Vec<Problem>> {
-    policy_and_text().map(|(policy, _)| policy)
-}
-
-/// Root's policy, and what is written there.
-pub fn policy_and_text() -> Result<(Policy, String), Vec<Problem>> {
-    let text = probe::policy(Path::new(POLICY_FILE)).map_err(one)?;
-    rcc_policy::parse(&text, POLICY_FILE).map(|policy| (policy, text))
 }
 
 /// The working directory, if it lies in the project; else the project.
@@ -363,13 +359,6 @@ pub fn items(names: &[String]) -> Result<Vec<Item>, Vec<Problem>> {
         })
     };
     names.iter().filter(|name| !name.is_empty()).map(item).collect()
-}
-
-/// Whether root's policy has a key for sessions that bring none.
-pub fn root_has_a_key() -> bool {
-    let of_model =
-        |c: &rcc_policy::CredentialEndpoint| c.endpoint.as_str() == ANTHROPIC_ENDPOINT && c.key_file.is_some();
-    policy().and_then(|policy| policy.resolve(&[])).is_ok_and(|policy| policy.credentials.iter().any(of_model))
 }
 
 /// The agent's arguments, with two sentences about where it is behind its system prompt, after what the person puts there.

@@ -3,7 +3,7 @@
 mod cuts;
 mod image;
 mod inside;
-mod machine;
+mod remote;
 mod script;
 mod state;
 
@@ -12,8 +12,7 @@ use crate::steps::Steps;
 use crate::workspace::Workspace;
 use crate::{agent, prerequisites};
 use anyhow::{Result, ensure};
-use image::Image;
-use machine::{Disks, Machine, PATIENCE, Who};
+use rcc_machine::{Disks, Image, Machine, Manner, PATIENCE, Who};
 use script::Form;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,6 +30,12 @@ pub struct Args {
     /// Instead of the script: cut the power so many times, at random moments of setup.
     #[arg(long, value_name = "TIMES", conflicts_with = "run")]
     cuts: Option<u32>,
+    /// Instead of the script: the agent in the machine, and the gateway on its host, as on a Mac.
+    #[arg(long, conflicts_with_all = ["cuts", "run"])]
+    remote: bool,
+    /// The same without a network card: the program that is qemu's other half of a vsock (`cargo install vhost-device-vsock`).
+    #[arg(long, value_name = "PROGRAM", requires = "remote")]
+    vsock: Option<PathBuf>,
     /// Instead of the script: run this in the machine as the ordinary user, to look around.
     #[arg(long, value_name = "COMMAND")]
     run: Vec<String>,
@@ -63,6 +68,15 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     product::build_rig(workspace, steps)?;
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let image = disk(workspace, steps, args.mirror.as_deref())?;
+    if args.remote {
+        return remote::run(
+            workspace,
+            steps,
+            &image,
+            &programs,
+            remote::Form { whole: true, vsock: args.vsock.as_deref() },
+        );
+    }
     let place = Place::new(workspace, steps, &image, &programs)?;
     if let Some(times) = args.cuts {
         return cuts::run(&place, times, steps);
@@ -83,7 +97,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
 
 /// The disk that machines begin with, made unless it is there.
 pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Result<Image> {
-    steps.run("machine's disk", || Image::ensure(workspace, mirror, &steps.place("debootstrap")))
+    steps.run("machine's disk", || image::ensure(workspace, mirror, &steps.place("debootstrap")))
 }
 
 /// The script's short form, with what was built before.
@@ -108,7 +122,12 @@ impl<'a> Place<'a> {
     }
 
     fn start(&self, restored: Option<&str>) -> Result<Machine> {
-        Machine::start(self.image, &self.disks, &self.log, restored)
+        Machine::start(
+            self.image,
+            &self.disks,
+            &self.log,
+            &Manner { restored: restored.map(str::to_owned), ..Manner::default() },
+        )
     }
 }
 

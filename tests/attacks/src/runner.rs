@@ -87,15 +87,27 @@ struct Ran {
     text: String,
 }
 
-/// Makes every attempt, then every control; fails with all that went wrong.
+/// Has the agent make every attempt, then makes every control; fails with all that went wrong.
 pub fn stand(rig: &Rig<'_>, attacks: &[Attack]) -> Result<Tally> {
+    stand_by(rig, attacks, QUICK_MS, |commands| {
+        Ok(rig.agent(&commands.iter().map(String::as_str).collect::<Vec<_>>())?.1)
+    })
+}
+
+/// The same, made by whatever runs commands and gives what they printed, where a denial may take so many milliseconds.
+pub fn stand_by(
+    rig: &Rig<'_>,
+    attacks: &[Attack],
+    quick: u64,
+    make: impl FnOnce(&[String]) -> Result<Vec<String>>,
+) -> Result<Tally> {
     let mut wrong = String::new();
     let mut tally = Tally::default();
     let tokens = plant(rig, attacks)?;
     let commands: Vec<String> = attacks.iter().zip(&tokens).map(|(a, t)| command(a, t)).collect();
-    let (_, results) = rig.agent(&commands.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let results = make(&commands)?;
     for (attack, token) in attacks.iter().zip(&tokens) {
-        let judged = ran(attack, &results).and_then(|r| judge(rig, attack, token, &r));
+        let judged = ran(attack, &results).and_then(|r| judge(rig, attack, token, &r, quick));
         match judged {
             Ok(()) => tally.stood += 1,
             Err(e) => writeln!(wrong, "{} ({}): {e:#}", attack.id, attack.what)?,
@@ -152,14 +164,16 @@ fn plant(rig: &Rig<'_>, attacks: &[Attack]) -> Result<Vec<String>> {
 
 /// The attempt as a shell runs it. The token is written backwards: the command itself travels to the model and back, and
 /// must not count as having carried it out.
-fn command(attack: &Attack, token: &str) -> String {
+#[must_use]
+pub fn command(attack: &Attack, token: &str) -> String {
     // What is defined after its use in the table is to come first.
     let (call, definitions) =
         attack.command.split_once("\ndef ").map_or((attack.command, String::new()), |(c, d)| (c, format!("def {d}\n")));
     let token = if matches!(attack.trace, Trace::Planted(_)) { "nothing" } else { token };
     let backwards: String = token.chars().rev().collect();
     format!(
-        "export T=$(rev <<< {backwards}) PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1; began=${{EPOCHREALTIME/./}}
+        "s={backwards}; T=; for ((i = ${{#s}}; i > 0; i--)); do T+=${{s:i-1:1}}; done
+export T PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1; began=${{EPOCHREALTIME/./}}
 /usr/bin/python3 - 2>&1 <<'END' | sed \"s/$T/<token>/g\"
 from probe import *
 {definitions}{call}
@@ -181,9 +195,9 @@ fn ran(attack: &Attack, results: &[String]) -> Result<Ran> {
     bail!("it did not end; {:?}", results.iter().find(|r| !r.contains("::")))
 }
 
-fn judge(rig: &Rig<'_>, attack: &Attack, token: &str, ran: &Ran) -> Result<()> {
+fn judge(rig: &Rig<'_>, attack: &Attack, token: &str, ran: &Ran, quick: u64) -> Result<()> {
     let said = || format!("exit {} after {} ms: {}", ran.code, ran.ms, ran.text.trim());
-    ensure!(ran.ms < QUICK_MS, "it took too long: {}", said());
+    ensure!(ran.ms < quick, "it took too long: {}", said());
     if let Some(words) = attack.denied.words() {
         ensure!(ran.code == 13, "it was not denied: {}", said());
         ensure!(

@@ -11,6 +11,7 @@ use rcc_world::World;
 use rcc_world::description::User;
 use serde_json::Value;
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -102,8 +103,27 @@ impl<'a> Rig<'a> {
 
     /// Starts the gateway as its system user, and waits until it listens.
     pub fn start_gateway(&mut self) -> Result<()> {
-        let mut command = Command::new(Path::new(INSTALLED).join("rcc-gateway"));
-        command.arg("serve").env_clear().current_dir("/").stdin(Stdio::null());
+        self.start_gateway_hearing(&[])
+    }
+
+    /// The same, with listening sockets that are passed to it as systemd does.
+    pub fn start_gateway_hearing(&mut self, passed: &[OwnedFd]) -> Result<()> {
+        let mut command = Command::new("/bin/sh");
+        let said = if passed.is_empty() { String::new() } else { format!("LISTEN_FDS={} LISTEN_PID=$$", passed.len()) };
+        command.args(["-c", &format!("{said} exec {INSTALLED}/rcc-gateway serve")]);
+        command.env_clear().current_dir("/").stdin(Stdio::null());
+        let fds: Vec<_> = passed.iter().map(AsRawFd::as_raw_fd).collect();
+        let place = move || {
+            for (fd, at) in fds.iter().zip(3..) {
+                // SAFETY: two system calls; what was open there in the child is of no use to it.
+                if unsafe { libc::dup2(*fd, at) != at || libc::fcntl(at, libc::F_SETFD, 0) != 0 } {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        };
+        // SAFETY: system calls alone, which allocate nothing.
+        unsafe { command.pre_exec(place) };
         command.uid(self.gateway_id).gid(self.gateway_id);
         self.gateway = Some(command.spawn().context("starting the gateway")?);
         self.wait_until("the gateway listens", Duration::from_secs(10), || {

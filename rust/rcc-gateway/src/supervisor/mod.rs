@@ -4,18 +4,19 @@
 //! Invariant: it parses nothing that an agent or a launcher sent. What it takes from a worker is a bounded line of
 //! flat JSON; the envelope (time, session, uid) is its own.
 
+mod forwarders;
 pub(crate) mod journal;
 mod people;
 mod resolv_conf;
-mod socket;
+pub(crate) mod socket;
 
 use crate::policy;
 use crate::rate::Bucket;
+use crate::system;
+use forwarders::{Admission, Forwarders};
 use journal::{Budgets, Journal, Lines};
-use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
-use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
@@ -24,7 +25,7 @@ use resolv_conf::ResolvConf;
 use socket::Sockets;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ struct Worker {
     session: String,
     log: OwnedFd,
     lines: Lines,
+    /// How forwarders get in, where they can come.
+    admission: Option<Admission>,
 }
 
 /// A process that reads the log to a person. Its end shows by the closing of `end`.
@@ -64,7 +67,7 @@ pub fn serve() -> Result<Infallible, Problem> {
     confine().map_err(|what| {
         here(Code::GATEWAY_ABSENT, "rcc-gateway", what, "start it as the system user rcc, without capabilities")
     })?;
-    let sockets = socket::listen()?;
+    let mut sockets = socket::listen()?;
     let mut journal = Journal::open().map_err(|e| {
         here(
             Code::GATEWAY_ABSENT,
@@ -82,6 +85,7 @@ pub fn serve() -> Result<Infallible, Problem> {
         resolv_conf,
         workers: Vec::new(),
         readers: Vec::new(),
+        forwarders: Forwarders::new(std::mem::take(&mut sockets.forwarders)),
         openings: HashMap::new(),
         budgets: Budgets::default(),
         start: Instant::now(),
@@ -109,6 +113,7 @@ struct Supervisor {
     resolv_conf: ResolvConf,
     workers: Vec<Worker>,
     readers: Vec<Reader>,
+    forwarders: Forwarders,
     openings: HashMap<u32, Bucket>,
     budgets: Budgets,
     start: Instant,
@@ -122,10 +127,12 @@ impl Supervisor {
         let listeners = [&sockets.sessions, &sockets.log];
         let mut fds: Vec<PollFd> =
             listeners.into_iter().chain(self.readers.iter().map(|r| &r.end)).map(waiting).collect();
+        let readers = 2..fds.len();
+        fds.extend(self.forwarders.interest().map(waiting));
         let fixed = fds.len();
         let mut heard = Vec::new();
         // Woken at least each second while something is held back or not yet counted, or there are resolvers to follow.
-        let mut waits = !works || !self.workers.is_empty();
+        let mut waits = !works || !self.workers.is_empty() || self.forwarders.waits();
         for (i, worker) in self.workers.iter_mut().enumerate() {
             let interest = if works { worker.lines.interest(now) } else { None };
             waits |= interest.is_none() || worker.lines.suppressed();
@@ -134,9 +141,9 @@ impl Supervisor {
                 heard.push(i);
             }
         }
-        let timeout = waits.then(|| TimeSpec::from_duration(Duration::from_secs(1)));
+        let timeout = waits.then_some(Duration::from_secs(1));
         // SIGHUP comes in here or not at all: elsewhere it would be noticed only with the next event.
-        if ppoll(&mut fds, timeout, Some(SigSet::empty())).is_err() {
+        if system::wait(&mut fds, timeout).is_err() {
             return;
         }
         self.resolv_conf.follow();
@@ -158,7 +165,10 @@ impl Supervisor {
             let worker = self.workers.swap_remove(i);
             self.reap(worker);
         }
-        for i in (2..fixed).rev().filter(|i| ready[*i]) {
+        if self.forwarders.waits() || ready[readers.end..fixed].contains(&true) {
+            self.let_in(now);
+        }
+        for i in readers.rev().filter(|i| ready[*i]) {
             let reader = self.readers.swap_remove(i - 2);
             let _ = kill(reader.pid, Signal::SIGKILL);
             let _ = waitpid(reader.pid, None);
@@ -171,12 +181,22 @@ impl Supervisor {
         }
     }
 
+    /// Hands forwarders' streams to the workers that they are for.
+    fn let_in(&mut self, now: Duration) {
+        let workers = &mut self.workers;
+        let admits = |header: &_, stream: &_| {
+            workers.iter_mut().filter_map(|w| w.admission.as_mut()).any(|a| a.admits(header, stream))
+        };
+        if let Some(strangers) = self.forwarders.turn(now, admits) {
+            self.journal.own("strangers", None, &[("streams", strangers.into())]);
+        }
+    }
+
     /// Starts a reader for each person who asks; whoever has too many is hung up on.
     fn accept_readers(&mut self, listener: &OwnedFd, now: Duration) {
         for _ in 0..16 {
             let Some(caller) = socket::accept(listener) else { return };
-            let Ok(peer) = getsockopt(&caller, sockopt::PeerCredentials) else { continue };
-            let uid = peer.uid();
+            let Ok(uid) = rcc_host::packets::peer(&caller) else { continue };
             let own = self.readers.iter().filter(|r| r.uid == uid).count();
             self.openings.retain(|_, b| !b.is_full(now));
             if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.in_turn(uid, now) {
@@ -215,14 +235,13 @@ impl Supervisor {
             if let Err(problem) = self.open(&launcher, now)
                 && let Ok(packet) = encode(&FromGateway::Refused { problem })
             {
-                let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                let _ = rcc_host::packets::send_now(&launcher, &packet);
             }
         }
     }
 
     fn open(&mut self, launcher: &OwnedFd, now: Duration) -> Result<(), Problem> {
-        let peer = getsockopt(launcher, sockopt::PeerCredentials).map_err(|e| failed(&e))?;
-        let uid = peer.uid();
+        let uid = rcc_host::packets::peer(launcher).map_err(|e| failed(&e))?;
         self.openings.retain(|_, b| !b.is_full(now));
         if !self.in_turn(uid, now) {
             return Err(busy("sessions are opened too fast"));
@@ -262,20 +281,21 @@ impl Supervisor {
         }
         self.resolv_conf.look();
         let lines = self.budgets.lines_of(uid);
-        let worker = start(launcher, uid, &self.resolv_conf, lines).map_err(|e| failed(&e))?;
+        let worker =
+            start(launcher, uid, &self.resolv_conf, lines, self.forwarders.can_come()).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }
 }
 
-fn waiting(fd: &OwnedFd) -> PollFd<'_> {
+pub(crate) fn waiting(fd: &OwnedFd) -> PollFd<'_> {
     PollFd::new(fd.as_fd(), PollFlags::POLLIN)
 }
 
 /// Starts a reader: its caller is its stdin; nothing else is open in it but the end by which it is missed.
 fn start_reader(caller: &OwnedFd, uid: u32) -> std::io::Result<Reader> {
     let (end, readers_end) = socket::log_pair()?;
-    let child = Command::new("/proc/self/exe")
+    let child = Command::new(system::own_program()?)
         .args(["log", &std::process::id().to_string(), &uid.to_string()])
         .env_clear()
         .current_dir("/")
@@ -316,13 +336,21 @@ fn failed(e: &dyn std::error::Error) -> Problem {
 }
 
 /// Starts a worker: its connection is its stdin, its log its stdout, the machine's resolv.conf its stderr; nothing else is
-/// open in it.
-fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf, lines: Lines) -> std::io::Result<Worker> {
+/// open in it. What forwarders bring comes by a socket that waits for it in its log's.
+fn start(
+    launcher: &OwnedFd,
+    uid: u32,
+    resolv_conf: &ResolvConf,
+    lines: Lines,
+    forwarded: bool,
+) -> std::io::Result<Worker> {
     let (log, workers_end) = socket::log_pair()?;
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(std::io::Error::other)?;
-    let session = format!("{:016x}", u64::from_be_bytes(number));
-    let child = Command::new("/proc/self/exe")
+    let number = u64::from_be_bytes(number);
+    let session = format!("{number:016x}");
+    let admission = forwarders::admission(number, &log, forwarded)?;
+    let child = Command::new(system::own_program()?)
         .args(["worker", &std::process::id().to_string(), &session, &uid.to_string()])
         .env_clear()
         .current_dir("/")
@@ -331,34 +359,15 @@ fn start(launcher: &OwnedFd, uid: u32, resolv_conf: &ResolvConf, lines: Lines) -
         .stderr(Stdio::from(resolv_conf.readable()?))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(std::io::Error::other)?);
-    Ok(Worker { pid, uid, session, log, lines })
+    Ok(Worker { pid, uid, session, log, lines, admission })
 }
 
 /// Not root, no capabilities, and no way to get any.
-fn confine() -> Result<(), String> {
+pub(crate) fn confine() -> Result<(), String> {
     if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
         return Err("it does not run as root".into());
     }
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
-    let mut sets = 0;
-    for line in status.lines() {
-        if let Some((key @ ("CapInh" | "CapPrm" | "CapEff" | "CapAmb"), value)) = line.split_once(":\t") {
-            sets += 1;
-            if u64::from_str_radix(value, 16) != Ok(0) {
-                return Err(format!("it does not run with capabilities ({key} {value})"));
-            }
-        }
-    }
-    if sets != 4 {
-        return Err("the kernel does not say which capabilities it has".into());
-    }
-    // SAFETY: prctl with these constants takes integers only.
-    let failed = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) != 0
-    };
-    if failed {
-        return Err("no_new_privs can't be set".into());
-    }
+    system::confine()?;
     if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
     }

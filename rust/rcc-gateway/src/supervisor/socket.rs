@@ -1,12 +1,13 @@
 //! The gateway's sockets: taken from systemd, or made.
 
+use crate::system;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, connect, getsockname, listen as start, socket,
-    socketpair,
-};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{Backlog, SockType, SockaddrStorage, UnixAddr, bind, connect, getsockname, listen as start};
+use rcc_proto::forwarded::{FORWARD_PORT, FORWARD_SOCKET};
 use rcc_proto::{GATEWAY_SOCKET, LOG_SOCKET};
 use rcc_report::{Code, Problem};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -19,24 +20,56 @@ pub struct Sockets {
     pub sessions: OwnedFd,
     /// For people who read the log.
     pub log: OwnedFd,
-    /// Whether systemd made both, and holds them when this process ends.
+    /// For forwarders, where there are any.
+    pub forwarders: Vec<OwnedFd>,
+    /// Whether systemd made the first two, and holds them when this process ends.
     pub are_systemds: bool,
 }
 
-/// Takes them from systemd, or makes them.
+/// Takes them from systemd, or makes them. Those for forwarders it makes on a Mac alone, where agents live in a machine of
+/// their own; elsewhere they are there if whoever starts the gateway passes them.
 pub fn listen() -> Result<Sockets, Problem> {
     let mut given = from_systemd().map_err(|what| {
         Problem::new(Code::GATEWAY_PORT_IN_USE, GATEWAY_SOCKET, what, "systemctl restart rcc-gateway.socket")
     })?;
-    let are_systemds = given.len() == 2;
-    let mut one = |path| match given.iter().position(|(p, _)| *p == path) {
-        Some(i) => Ok(given.swap_remove(i).1),
-        None => made(path),
-    };
-    Ok(Sockets { sessions: one(GATEWAY_SOCKET)?, log: one(LOG_SOCKET)?, are_systemds })
+    let mut taken = |of: &Use| given.iter().position(|(is, _)| is == of).map(|i| given.swap_remove(i).1);
+    let (sessions, log) = (taken(&Use::Packets(GATEWAY_SOCKET)), taken(&Use::Packets(LOG_SOCKET)));
+    let mut forwarders: Vec<_> = std::iter::from_fn(|| taken(&Use::Forwarders)).collect();
+    if cfg!(target_os = "macos") && forwarders.is_empty() {
+        forwarders.push(on_loopback()?);
+    }
+    let are_systemds = sessions.is_some() && log.is_some();
+    let or_made = |given: Option<OwnedFd>, path| given.map_or_else(|| made(path), Ok);
+    Ok(Sockets {
+        sessions: or_made(sessions, GATEWAY_SOCKET)?,
+        log: or_made(log, LOG_SOCKET)?,
+        forwarders,
+        are_systemds,
+    })
 }
 
-fn made(name: &'static str) -> Result<OwnedFd, Problem> {
+/// What a socket is for.
+#[derive(PartialEq, Eq)]
+enum Use {
+    /// For launchers, or for people who read the log.
+    Packets(&'static str),
+    /// For forwarders.
+    Forwarders,
+}
+
+/// Where the network that a virtual machine's monitor makes up comes out.
+fn on_loopback() -> Result<OwnedFd, Problem> {
+    let made = TcpListener::bind((Ipv4Addr::LOCALHOST, FORWARD_PORT));
+    let made = made.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    made.map(OwnedFd::from).map_err(|e| {
+        let subject = format!("127.0.0.1:{FORWARD_PORT}");
+        let what = format!("forwarders can't be heard there: {e}");
+        Problem::new(Code::GATEWAY_PORT_IN_USE, subject, what, format!("sudo lsof -nP -iTCP:{FORWARD_PORT}"))
+    })
+}
+
+/// Makes one, of packets.
+pub fn made(name: &'static str) -> Result<OwnedFd, Problem> {
     let problem = |what: String, remedy: &str| Problem::new(Code::GATEWAY_PORT_IN_USE, name, what, remedy);
     let path = Path::new(name);
     let folder = path.parent().unwrap_or(Path::new("/"));
@@ -63,13 +96,17 @@ fn made(name: &'static str) -> Result<OwnedFd, Problem> {
 }
 
 fn make(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let new = || socket(AddressFamily::Unix, SockType::SeqPacket, flags, None);
+    let raw = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+    let new = || -> Result<OwnedFd, Errno> {
+        let socket = rcc_host::packets::new().map_err(raw)?;
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(socket)
+    };
     let address = UnixAddr::new(path)?;
     match connect(new()?.as_raw_fd(), &address) {
         Err(Errno::ENOENT) => {}
         Err(Errno::ECONNREFUSED) => {
-            fs::remove_file(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+            fs::remove_file(path).map_err(raw)?;
         }
         // Connected, or its queue is full: somebody lives there.
         _ => return Err(Errno::EADDRINUSE),
@@ -81,51 +118,53 @@ fn make(path: &Path) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// The sockets that systemd passed (`sd_listen_fds(3)`), by their names.
-fn from_systemd() -> Result<Vec<(&'static str, OwnedFd)>, String> {
+/// The sockets that systemd passed (`sd_listen_fds(3)`), each with its use.
+fn from_systemd() -> Result<Vec<(Use, OwnedFd)>, String> {
     let is_ours = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     if !is_ours {
         return Ok(Vec::new());
     }
-    let count = match env::var("LISTEN_FDS").as_deref() {
-        Ok("1") => 1,
-        Ok("2") => 2,
-        _ => return Err("neither one nor two sockets were passed".into()),
-    };
+    let count = env::var("LISTEN_FDS").ok().and_then(|n| n.parse().ok()).filter(|n| (1..=4).contains(n));
+    let Some(count) = count else { return Err("not one to four sockets were passed".into()) };
     // SAFETY: by the protocol of LISTEN_PID, these descriptors were passed to this process and nothing else uses them.
     let fds: Vec<OwnedFd> = (3..3 + count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
     let wrong = |e: String| format!("a socket that was passed is not the gateway's: {e}");
     let named: Vec<_> = fds.into_iter().map(check).collect::<Result<_, _>>().map_err(wrong)?;
-    if named.first().map(|(name, _)| name) == named.get(1).map(|(name, _)| name) {
-        return Err(wrong("one address twice".into()));
+    for path in [GATEWAY_SOCKET, LOG_SOCKET] {
+        if named.iter().filter(|(is, _)| *is == Use::Packets(path)).count() > 1 {
+            return Err(wrong("one address twice".into()));
+        }
     }
     Ok(named)
 }
 
-fn check(fd: OwnedFd) -> Result<(&'static str, OwnedFd), String> {
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+fn check(fd: OwnedFd) -> Result<(Use, OwnedFd), String> {
     use nix::sys::socket::{getsockopt, sockopt};
-    let address: UnixAddr = getsockname(fd.as_raw_fd()).map_err(|e| e.to_string())?;
-    let name = [GATEWAY_SOCKET, LOG_SOCKET].into_iter().find(|name| address.path() == Some(Path::new(name)));
-    let Some(name) = name else { return Err("another address".into()) };
-    if getsockopt(&fd, sockopt::SockType) != Ok(SockType::SeqPacket) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true)
-    {
-        return Err("not a listening SOCK_SEQPACKET".into());
+    let address: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(|e| e.to_string())?;
+    let path = address.as_unix_addr().and_then(UnixAddr::path);
+    let is_at = |name: &str| path == Some(Path::new(name));
+    let loopback = address.as_sockaddr_in().is_some_and(|a| a.ip().is_loopback());
+    let (of, kind) = if let Some(name) = [GATEWAY_SOCKET, LOG_SOCKET].into_iter().find(|name| is_at(name)) {
+        (Use::Packets(name), system::PACKETS)
+    } else if is_at(FORWARD_SOCKET) || loopback {
+        (Use::Forwarders, SockType::Stream)
+    } else {
+        return Err("another address".into());
+    };
+    if getsockopt(&fd, sockopt::SockType) != Ok(kind) || getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
+        return Err(format!("not a listening {kind:?}"));
     }
     fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(|e| e.to_string())?;
     fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(|e| e.to_string())?;
-    Ok((name, fd))
+    Ok((of, fd))
 }
 
 /// A waiting connection.
 pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
-    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
-    // SAFETY: accept4 just returned this descriptor; nobody else has it.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    system::accept(listener).ok()
 }
 
 /// The two ends of a worker's log, or of what tells a reader's end; both non-blocking.
 pub fn log_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+    Ok(system::pair()?)
 }

@@ -2,7 +2,7 @@
 
 use super::dial::{Failed, Reached, Whither};
 use super::log::plain;
-use super::relay::{deliver_on_close, direction};
+use super::relay::direction;
 use super::session::{LiveHost, Session};
 use super::sniff::{self, Kind, Prelude};
 use super::way::Way;
@@ -10,13 +10,12 @@ use super::{endpoint, http_relay, report};
 use crate::client_hello::{self, Guard};
 use crate::http1;
 use crate::stand_in;
-use nix::sys::socket::{getsockopt, sockopt};
 use rcc_policy::{Check, Decision, HostName, Ranges, Resolved, Target};
 use rcc_proto::REPORT_HOST;
 use serde_json::json;
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,9 +63,8 @@ impl Dialled {
     }
 }
 
-/// Serves the connection to its end. Dropping `client` aborts it unless it ended orderly.
-pub async fn serve(session: &Rc<Session>, mut client: TcpStream) {
-    let Ok(to) = destination(&client) else { return };
+/// Serves the connection, to the address that was dialled, to its end. Dropping `client` aborts it unless it ended orderly.
+pub async fn serve(session: &Rc<Session>, mut client: Way, to: SocketAddr) {
     let number = session.number();
     let name = match to.ip() {
         IpAddr::V4(ip) => session.stand_ins.borrow().name(ip).cloned(),
@@ -130,7 +128,7 @@ pub type Counts<'a> = (&'a Cell<u64>, &'a Cell<u64>);
 
 async fn attempt(
     session: &Session,
-    client: &mut TcpStream,
+    client: &mut Way,
     to: &Dialled,
     number: u64,
     rule: &mut String,
@@ -221,7 +219,7 @@ impl Out<'_> {
 }
 
 /// Both directions, unchecked.
-async fn relay(session: &Session, client: &mut TcpStream, server: &mut Way, (up, down): Counts<'_>) -> Result<(), End> {
+async fn relay(session: &Session, client: &mut Way, server: &mut Way, (up, down): Counts<'_>) -> Result<(), End> {
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
@@ -230,7 +228,7 @@ async fn relay(session: &Session, client: &mut TcpStream, server: &mut Way, (up,
             direction(&mut from_server, &mut to_client, down, &session.pipes),
         )?;
     }
-    deliver_on_close(client);
+    client.deliver_on_close();
     server.deliver_on_close();
     Ok(())
 }
@@ -238,7 +236,7 @@ async fn relay(session: &Session, client: &mut TcpStream, server: &mut Way, (up,
 /// Both directions; what the client sends is followed as far as its protocol says.
 async fn checked(
     session: &Session,
-    client: &mut TcpStream,
+    client: &mut Way,
     server: &mut Way,
     prelude: Prelude<'_>,
     (up, down): Counts<'_>,
@@ -293,23 +291,33 @@ async fn checked(
         };
         tokio::try_join!(upwards, downwards)?;
     }
-    deliver_on_close(client);
+    client.deliver_on_close();
     server.deliver_on_close();
     Ok(())
 }
 
 /// The address that was dialled: before the redirect, or, where there was none, the socket's own (`AnyIP`).
-fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
-    // A socket of IPv6 takes both, and has the one or the other.
-    if let Ok(meant) = getsockopt(client, sockopt::OriginalDst) {
-        let ip = Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr));
-        return Ok((ip, u16::from_be(meant.sin_port)).into());
-    }
-    if let Ok(meant) = getsockopt(client, sockopt::Ip6tOriginalDst) {
-        return Ok((Ipv6Addr::from(meant.sin6_addr.s6_addr), u16::from_be(meant.sin6_port)).into());
+pub fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    if let Some(meant) = before_redirect(client) {
+        return Ok(meant);
     }
     let own = client.local_addr()?;
     Ok((own.ip().to_canonical(), own.port()).into())
+}
+
+/// What netfilter kept of it.
+#[cfg(target_os = "linux")]
+fn before_redirect(client: &TcpStream) -> Option<SocketAddr> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    // A socket of IPv6 takes both, and has the one or the other.
+    if let Ok(meant) = getsockopt(client, sockopt::OriginalDst) {
+        let ip = Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr));
+        return Some((ip, u16::from_be(meant.sin_port)).into());
+    }
+    let meant = getsockopt(client, sockopt::Ip6tOriginalDst).ok()?;
+    Some((Ipv6Addr::from(meant.sin6_addr.s6_addr), u16::from_be(meant.sin6_port)).into())
 }
 
 /// Reads something from a client who must say something first; its end is an error.

@@ -2,9 +2,10 @@
 //! `MSG_DONTWAIT` itself.
 
 use super::log::plain;
-
 use super::session::Session;
+use super::way::Way;
 use crate::dns::{self, Known, MAX_UDP, Outcome};
+use crate::system::NO_SIGNAL;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto};
 use serde_json::json;
@@ -14,7 +15,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
 
 /// How long a client may take over one query on TCP.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> 
                 continue;
             }
             if let (Some(answer), Some(to)) = (respond(&session, &buffer[..n], MAX_UDP), from) {
-                let _ = sendto(fd, &answer, &to, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                let _ = sendto(fd, &answer, &to, MsgFlags::MSG_DONTWAIT | NO_SIGNAL);
             }
         }
         drop(ready);
@@ -52,15 +52,16 @@ pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> 
     }
 }
 
-fn receive(fd: i32, buffer: &mut [u8]) -> Result<(usize, Option<SockaddrIn>), Errno> {
+/// One datagram; nobody's if it was cut.
+pub fn receive(fd: i32, buffer: &mut [u8]) -> Result<(usize, Option<SockaddrIn>), Errno> {
     let mut slices = [io::IoSliceMut::new(buffer)];
     let message = nix::sys::socket::recvmsg::<SockaddrIn>(fd, &mut slices, None, MsgFlags::MSG_DONTWAIT)?;
     if message.flags.contains(MsgFlags::MSG_TRUNC) { Ok((0, None)) } else { Ok((message.bytes, message.address)) }
 }
 
 /// Serves one connection.
-pub async fn stream(session: Rc<Session>, mut stream: TcpStream) {
-    let one = async |stream: &mut TcpStream| -> io::Result<()> {
+pub async fn stream(session: Rc<Session>, mut stream: Way) {
+    let one = async |stream: &mut Way| -> io::Result<()> {
         let length = stream.read_u16().await?;
         let mut query = vec![0; usize::from(length).min(4096)];
         stream.read_exact(&mut query).await?;
@@ -69,13 +70,16 @@ pub async fn stream(session: Rc<Session>, mut stream: TcpStream) {
         }
         let answer = respond(&session, &query, usize::from(u16::MAX)).ok_or(io::ErrorKind::InvalidData)?;
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await
+        stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;
+        stream.flush().await
     };
     while let Ok(Ok(())) = tokio::time::timeout(PATIENCE, one(&mut stream)).await {}
-    super::relay::deliver_on_close(&stream);
+    let _ = tokio::time::timeout(PATIENCE, stream.shutdown()).await;
+    stream.deliver_on_close();
 }
 
-fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
+/// The answer to one query, if it gets any.
+pub fn respond(session: &Session, query: &[u8], room: usize) -> Option<Vec<u8>> {
     let known = |name: &_| if session.knows(name) { Known::Yes } else { Known::No };
     let (answer, outcome) = dns::answer(query, &known, &mut session.stand_ins.borrow_mut(), room);
     let (name, allowed, reason) = match outcome {

@@ -7,9 +7,9 @@
 
 use super::dial::Whither;
 use super::log::plain;
-use super::relay::deliver_on_close;
 use super::session::Session;
 use super::tls::Within;
+use super::way::Way;
 use crate::api::{self, Scanner};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -33,7 +33,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
 /// How long an idle upstream connection is kept.
 const IDLE: Duration = Duration::from_secs(50);
@@ -108,8 +107,8 @@ fn from_file(facts: &CredentialEndpoint, path: &str) -> Result<Credential, Probl
 }
 
 /// Serves one of the agent's connections.
-pub async fn serve(session: &Rc<Session>, endpoint: &Rc<Endpoint>, client: TcpStream, number: u64) {
-    deliver_on_close(&client);
+pub async fn serve(session: &Rc<Session>, endpoint: &Rc<Endpoint>, client: Way, number: u64) {
+    client.deliver_on_close();
     let service = service_fn(|request| {
         let (session, endpoint) = (session.clone(), endpoint.clone());
         async move { Ok::<_, Infallible>(answer(&session, &endpoint, request, number).await) }

@@ -2,8 +2,8 @@
 //! asked for a WebSocket.
 
 use super::connection::End;
-use super::relay::{Pipes, deliver_on_close, pump, with_buffer};
-use super::way::{FromServer, Source, ToServer};
+use super::relay::{Pipes, pump, with_buffer};
+use super::way::{ReadHalf, Source, Way, WriteHalf};
 use crate::http1::{self, Answer, Requests, Step};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -12,8 +12,6 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 
 /// How long a client may take over a head that it has begun.
@@ -33,7 +31,7 @@ pub struct Upgrade {
 /// protocol, which the caller relays.
 pub async fn requests(
     from: &mut ReadHalf<'_>,
-    to: &mut ToServer<'_>,
+    to: &mut WriteHalf<'_>,
     mut requests: Requests,
     mut buffer: Vec<u8>,
     up: &Cell<u64>,
@@ -92,7 +90,7 @@ pub async fn requests(
 /// Passes the first answer on and says what it was, if the client asked for an upgrade; otherwise returns at the
 /// server's first byte.
 pub async fn answers(
-    from: &mut FromServer<'_>,
+    from: &mut ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
     down: &Cell<u64>,
     upgrade: &Upgrade,
@@ -105,6 +103,7 @@ pub async fn answers(
     }
     upgrade.answering.set(true);
     to.write_all(&seen).await?;
+    to.flush().await?;
     down.set(down.get() + seen.len() as u64);
     if !upgrade.asked.get() {
         return Ok(());
@@ -119,6 +118,7 @@ pub async fn answers(
             break Answer::Refused;
         }
         to.write_all(&seen[before..]).await?;
+        to.flush().await?;
         down.set(down.get() + (seen.len() - before) as u64);
     };
     upgrade.answer.set(Some(answer));
@@ -139,7 +139,7 @@ async fn read_more(from: &mut (impl AsyncRead + Unpin), into: &mut Vec<u8>) -> i
 }
 
 /// Tells an HTTP client why, in words; then the connection ends.
-pub async fn explain(client: &mut TcpStream, text: &str, has_asked: bool) {
+pub async fn explain(client: &mut Way, text: &str, has_asked: bool) {
     let answer = format!(
         "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\r\n{text}\n",
         text.len() + 1
@@ -147,14 +147,14 @@ pub async fn explain(client: &mut TcpStream, text: &str, has_asked: bool) {
     let polite = async {
         // A client that has not asked yet is given the time to: an answer before the question confuses it.
         if !has_asked {
-            client.readable().await?;
+            client.socket().readable().await?;
         }
         client.write_all(answer.as_bytes()).await?;
         client.shutdown().await?;
         let mut sink = [0; 1024];
         for _ in 0..64 {
             if client.read(&mut sink).await? == 0 {
-                deliver_on_close(client);
+                client.deliver_on_close();
                 break;
             }
         }

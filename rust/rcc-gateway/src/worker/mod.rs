@@ -3,44 +3,49 @@
 //! Order matters: first the process gives up what it can (dump, limits, system calls), then it reads the launcher's
 //! first byte. It ends when the launcher's connection or the supervisor does, and with it each of its sockets.
 
-mod accept;
+pub(crate) mod accept;
 mod canary;
 pub(crate) mod confine;
-mod connection;
+pub(crate) mod connection;
 mod dial;
-mod dns_server;
+pub(crate) mod dns_server;
 mod endpoint;
-mod files;
+pub(crate) mod forwarded;
 pub mod handover;
 mod http_relay;
 mod log;
 mod proxy;
-mod relay;
+pub(crate) mod relay;
 mod report;
 mod resolver;
-mod session;
+pub(crate) mod session;
 mod sniff;
 mod tls;
-mod way;
+pub(crate) mod way;
 
 use crate::policy;
+use forwarded::{Admission, Forwarder};
 use handover::Received;
 use log::Log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, send};
+use nix::sys::socket::AddressFamily;
+use rcc_proto::forwarded::Key;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use session::{FromRoot, Session};
+use std::cell::OnceCell;
 use std::fs::File;
+use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::time::MissedTickBehavior;
 
@@ -49,9 +54,9 @@ const PROVEN_EVERY: Duration = Duration::from_secs(1);
 /// Milliseconds between two looks at a firewall that is not proven.
 const HELD_LOOK: u8 = 200;
 /// How long a launcher may take to say what it wants.
-const OPENING: Duration = Duration::from_secs(10);
+pub(crate) const OPENING: Duration = Duration::from_secs(10);
 /// How long Podman may take from there to the session's network: some 0.1 s, but much more on a slow or busy machine.
-const STARTING: Duration = Duration::from_secs(120);
+pub(crate) const STARTING: Duration = Duration::from_secs(120);
 
 /// The worker's whole life. `supervisor` is the pid that must be the parent.
 #[must_use]
@@ -62,11 +67,12 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
     // SAFETY: the supervisor passes exactly these descriptors as stdin, stdout and stderr; nothing here prints.
     let (launcher, log, resolv_conf) =
         unsafe { (OwnedFd::from_raw_fd(0), OwnedFd::from_raw_fd(1), OwnedFd::from_raw_fd(2)) };
+    let Ok(admission) = Admission::receive(&log) else { return ExitCode::FAILURE };
     let log = Log::new(log);
-    let outcome =
-        prepare(&launcher, resolv_conf.into()).and_then(|prepared| handshake(&launcher, prepared, session, &log));
+    let outcome = prepare(&launcher, resolv_conf.into())
+        .and_then(|prepared| handshake(&launcher, prepared, admission, session, &log));
     match outcome {
-        Ok((session, sockets, acceptors, agreed)) => run(&launcher, &Rc::new(session), sockets, &acceptors, agreed),
+        Ok((session, source, agreed)) => run(launcher, &Rc::new(session), source, agreed),
         Err(problem) => {
             log.session(&json!({"event": "refused-session", "code": problem.code.to_string(), "subject": log::plain(&problem.subject), "reason": log::plain(&problem.what)}));
             tell(&launcher, &FromGateway::Refused { problem });
@@ -79,7 +85,7 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
 struct Prepared {
     policy: rcc_policy::Policy,
     given: FromRoot,
-    files: files::Landlock,
+    files: confine::files::Landlock,
     acceptors: accept::Acceptors,
     own_namespace: u64,
 }
@@ -99,7 +105,7 @@ fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
         )
     })?;
     // Before there are threads: it is for those that are started after it.
-    let files = files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
+    let files = confine::files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
         .map_err(|e| failed(format!("it could not confine itself to its files: {e}")))?;
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
@@ -107,14 +113,31 @@ fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
     Ok(Prepared { policy, given, files, acceptors, own_namespace })
 }
 
-type Ready = (Session, handover::Sockets, accept::Acceptors, Version);
+/// Where a session's connections come from.
+enum Source {
+    /// From sockets of its network namespace.
+    Sockets(handover::Sockets, accept::Acceptors),
+    /// From a forwarder, which is told what the launcher was.
+    Forwarder(Admission, Opened),
+}
 
-fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Result<Ready, Problem> {
+type Ready = (Session, Source, Version);
+
+fn handshake(
+    launcher: &OwnedFd,
+    prepared: Prepared,
+    admission: Option<Admission>,
+    id: &str,
+    log: &Log,
+) -> Result<Ready, Problem> {
     let open = match handover::receive(launcher, Instant::now() + OPENING)? {
         (ToGateway::Open(open), fds) if fds.is_empty() => open,
         _ => return Err(handover::protocol("the first packet is not an `open` without descriptors")),
     };
-    let Open { version, project, agent, grants, credentials } = open;
+    let Open { version, project, agent, grants, credentials, ticket } = open;
+    if ticket.is_some() {
+        return Err(handover::protocol("a ticket is shown to a forwarder, in the virtual machine"));
+    }
     let agreed = VERSION.agree(version).map_err(|far| {
         Problem::new(
             Code::GATEWAY_VERSION,
@@ -127,10 +150,7 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let files = match prepared.files {
-        files::Landlock::InForce(version) => format!("confined by Landlock {version}"),
-        files::Landlock::Absent => "not confined: this kernel has no Landlock".to_owned(),
-    };
+    let files = prepared.files.to_string();
     let session = Session::new(prepared.policy, resolved, credentials, prepared.given, log.clone())?;
     let mut granted = log::plain_list(&grants).into_iter();
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
@@ -143,43 +163,87 @@ fn handshake(launcher: &OwnedFd, prepared: Prepared, id: &str, log: &Log) -> Res
     } else {
         AddressFamily::Inet
     };
-    tell(
-        launcher,
-        &FromGateway::Opened(Opened {
-            version: VERSION,
-            session: id.to_owned(),
-            fingerprint,
-            ranges,
-            credential_endpoints: session.credential_endpoints(),
-        }),
-    );
-    let (ToGateway::Listen, fds) = handover::receive(launcher, Instant::now() + STARTING)? else {
-        return Err(handover::protocol("what follows `open` is `listen`"));
+    let opened = Opened {
+        version: VERSION,
+        session: id.to_owned(),
+        fingerprint,
+        ranges,
+        credential_endpoints: session.credential_endpoints(),
     };
-    let sockets = handover::check(fds, redirect_is, prepared.own_namespace)?;
-    Ok((session, sockets, prepared.acceptors, agreed))
+    tell(launcher, &FromGateway::Opened(opened.clone()));
+    let source = match (handover::receive(launcher, Instant::now() + STARTING)?, admission) {
+        ((ToGateway::Listen, fds), _) => {
+            Source::Sockets(handover::check(fds, redirect_is, prepared.own_namespace)?, prepared.acceptors)
+        }
+        ((ToGateway::Forward, fds), Some(admission)) if fds.is_empty() => {
+            tell(launcher, &FromGateway::Ticket { ticket: rcc_proto::forwarded::ticket(id, &admission.ticket) });
+            Source::Forwarder(admission, opened)
+        }
+        ((ToGateway::Forward, _), None) => {
+            return Err(Problem::new(
+                Code::FORWARD_NONE,
+                "gateway",
+                "it hears no forwarders",
+                "start it with a socket for them (docs/decisions/0033)",
+            ));
+        }
+        _ => return Err(handover::protocol("what follows `open` is `listen` or `forward`")),
+    };
+    Ok((session, source, agreed))
 }
 
-fn run(
-    launcher: &OwnedFd,
-    session: &Rc<Session>,
-    sockets: handover::Sockets,
-    acceptors: &accept::Acceptors,
-    agreed: Version,
-) -> ExitCode {
+/// Who is told what becomes of the session.
+pub struct Link {
+    launcher: OwnedFd,
+    forwarder: OnceCell<Forwarder>,
+}
+
+impl Link {
+    /// Begins the conversation with a forwarder.
+    fn forward(&self, control: &TcpStream, streams: &Key, opened: Opened) -> io::Result<()> {
+        // What is said last is to arrive.
+        relay::deliver_on_close(control);
+        let forwarder = Forwarder::new(control)?;
+        forwarder.say(&streams.0);
+        forwarder.tell(&FromGateway::Opened(opened));
+        self.forwarder.set(forwarder).map_err(|_| io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Tells both.
+    fn announce(&self, message: &FromGateway) {
+        tell(&self.launcher, message);
+        self.answer_forwarder(message);
+    }
+
+    fn answer_forwarder(&self, message: &FromGateway) {
+        if let Some(forwarder) = self.forwarder.get() {
+            forwarder.tell(message);
+        }
+    }
+}
+
+fn run(launcher: OwnedFd, session: &Rc<Session>, source: Source, agreed: Version) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
+    let link = Rc::new(Link { launcher, forwarder: OnceCell::new() });
     let ended = runtime.block_on(async {
-        let sockets = acceptors.listen(sockets);
-        tell(launcher, &FromGateway::Listening);
         // Tasks of their own: to wake this one, which is the runtime's root, costs tokio a write(2) each time.
+        let mut serve = match source {
+            Source::Sockets(sockets, acceptors) => {
+                let sockets = acceptors.listen(sockets);
+                link.announce(&FromGateway::Listening);
+                tokio::task::spawn_local(session::serve(session.clone(), sockets))
+            }
+            Source::Forwarder(admission, opened) => {
+                tokio::task::spawn_local(forwarded::serve(session.clone(), link.clone(), admission, opened))
+            }
+        };
         let log = session.log.clone();
         let mut log = tokio::task::spawn_local(async move { log.follow().await });
-        let mut serve = tokio::task::spawn_local(session::serve(session.clone(), sockets));
         tokio::select! {
-            why = watch(launcher, session, agreed) => why,
-            why = keep_proven(launcher, session, agreed) => why,
+            why = watch(&link, session, agreed) => why,
+            why = keep_proven(&link, session, agreed) => why,
             _ = &mut log => Ok(()),
             why = &mut serve => why.map_or(Ok(()), Err),
         }
@@ -188,7 +252,7 @@ fn run(
         session.log.session(
             &json!({"event": "closing", "code": problem.code.to_string(), "reason": log::plain(&problem.what)}),
         );
-        tell(launcher, &FromGateway::Closing { problem });
+        link.announce(&FromGateway::Closing { problem });
     }
     session.end();
     // Not by return: an acceptor thread may hang in accept, and sockets are aborted by the kernel as they are.
@@ -196,7 +260,8 @@ fn run(
 }
 
 /// Hears the launcher until it is gone. One of 1.0 has nothing more to say.
-async fn watch(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<(), Problem> {
+async fn watch(link: &Link, session: &Session, agreed: Version) -> Result<(), Problem> {
+    let launcher = &link.launcher;
     // SAFETY: the descriptor is borrowed for longer than the AsyncFd lives, and so names one open socket throughout.
     let Ok(fd) = (unsafe { AsyncFd::register_with_interest(launcher.as_fd(), Interest::READABLE) }) else {
         return Ok(());
@@ -225,12 +290,15 @@ fn heed(launcher: &OwnedFd, session: &Session, agreed: Version, said: ToGateway,
 }
 
 /// Proves the host firewall once a second; while it is not proven, nothing moves.
-async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> Result<(), Problem> {
+async fn keep_proven(link: &Link, session: &Session, agreed: Version) -> Result<(), Problem> {
     let fingerprint = session.root.fingerprint();
     let mut every = tokio::time::interval(PROVEN_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        if !confine::supervisor_lives() {
+            return Ok(());
+        }
         let Err(problem) = canary::prove(fingerprint) else { continue };
         if agreed.minor < 1 {
             // A launcher of 1.0 could not tell the person.
@@ -238,12 +306,12 @@ async fn keep_proven(launcher: &OwnedFd, session: &Session, agreed: Version) -> 
         }
         let reason = log::plain(&problem.what);
         session.log.session(&json!({"event": "unproven", "code": problem.code.to_string(), "reason": reason}));
-        tell(launcher, &FromGateway::Held { problem });
-        if hold(launcher, session, agreed)?.is_break() {
+        link.announce(&FromGateway::Held { problem });
+        if hold(&link.launcher, session, agreed)?.is_break() {
             return Ok(());
         }
         session.log.session(&json!({"event": "proven"}));
-        tell(launcher, &FromGateway::Released);
+        link.announce(&FromGateway::Released);
     }
 }
 
@@ -286,8 +354,8 @@ fn grant(session: &Session, grants: &[String]) -> FromGateway {
 }
 
 /// Says something to the launcher; if it does not listen, the end of the connection will tell.
-fn tell(launcher: &OwnedFd, message: &FromGateway) {
+pub(crate) fn tell(launcher: &OwnedFd, message: &FromGateway) {
     if let Ok(packet) = encode(message) {
-        let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        let _ = rcc_host::packets::send_now(launcher, &packet);
     }
 }

@@ -4,8 +4,8 @@
 //! lets a person grant, so that nothing else an agent makes up ever stands behind `rcc allow`.
 
 use super::log::plain;
-use super::relay::deliver_on_close;
 use super::session::Session;
+use super::way::Way;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
@@ -20,7 +20,6 @@ use std::convert::Infallible;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::net::TcpStream;
 
 /// What an agent that tried the host's own services wants to know: those attempts never come to the gateway.
 const HERE: &str =
@@ -196,8 +195,8 @@ fn clock(at: SystemTime) -> String {
 }
 
 /// Serves one of the agent's connections to `rcc.internal`.
-pub async fn serve(session: &Rc<Session>, client: TcpStream) {
-    deliver_on_close(&client);
+pub async fn serve(session: &Rc<Session>, client: Way) {
+    client.deliver_on_close();
     let service = service_fn(|request| {
         let answer = answer(session, &request);
         async move { Ok::<_, Infallible>(answer) }

@@ -9,6 +9,7 @@ use super::relay::Pipes;
 use super::report::Report;
 use super::resolver::Resolver;
 use super::tls::Trust;
+use super::way::Way;
 use super::{connection, dns_server};
 use crate::rate::Bucket;
 use crate::stand_in::StandIns;
@@ -21,7 +22,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -287,7 +288,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-fn stream(fd: OwnedFd) -> io::Result<TcpStream> {
+/// A socket that is non-blocking and connected.
+pub fn stream(fd: OwnedFd) -> io::Result<TcpStream> {
     TcpStream::from_std(fd.into())
 }
 
@@ -297,12 +299,16 @@ pub async fn serve(session: Rc<Session>, mut arrivals: Arrivals) -> Problem {
     loop {
         tokio::select! {
             fd = arrivals.redirect.recv() => match fd.map(stream) {
-                Some(Ok(client)) => connection_task(&session, client),
+                Some(Ok(client)) => {
+                    if let Ok(to) = connection::destination(&client) {
+                        connection_task(&session, Way::Plain(client), to);
+                    }
+                }
                 Some(Err(_)) => {}
                 None => return lost("the redirected port"),
             },
             fd = arrivals.dns_tcp.recv() => match fd.map(stream) {
-                Some(Ok(client)) => dns_task(&session, client),
+                Some(Ok(client)) => dns_task(&session, Way::Plain(client)),
                 Some(Err(_)) => {}
                 None => return lost("the DNS port (TCP)"),
             },
@@ -311,7 +317,8 @@ pub async fn serve(session: Rc<Session>, mut arrivals: Arrivals) -> Problem {
     }
 }
 
-fn lost(what: &str) -> Problem {
+/// Why a session ends that can no longer be reached.
+pub fn lost(what: &str) -> Problem {
     Problem::new(
         Code::GATEWAY_LOST,
         "session",
@@ -320,17 +327,19 @@ fn lost(what: &str) -> Problem {
     )
 }
 
-fn connection_task(session: &Rc<Session>, client: TcpStream) {
+/// Serves a connection beside the others, if the session may have one more.
+pub fn connection_task(session: &Rc<Session>, client: Way, to: SocketAddr) {
     let session = session.clone();
     tokio::task::spawn_local(async move {
         match Counted::new(&session.open, session.policy().limits.connections) {
-            Some(_counted) => connection::serve(&session, client).await,
+            Some(_counted) => connection::serve(&session, client, to).await,
             None => session.log.deny(&json!({"event": "deny", "reason": "too many connections in this session"})),
         }
     });
 }
 
-fn dns_task(session: &Rc<Session>, client: TcpStream) {
+/// The same for DNS by TCP.
+pub fn dns_task(session: &Rc<Session>, client: Way) {
     let session = session.clone();
     tokio::task::spawn_local(async move {
         if let Some(_counted) = Counted::new(&session.dns_streams, DNS_STREAMS) {

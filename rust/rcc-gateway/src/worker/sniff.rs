@@ -2,7 +2,7 @@
 
 use super::connection::{End, some};
 use super::relay::with_buffer;
-use super::way::ToServer;
+use super::way::{ReadHalf, WriteHalf};
 use crate::client_hello::{Guard, State, looks_like_tls};
 use crate::http1::{self, Requests, Step};
 use std::cell::Cell;
@@ -10,7 +10,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::ready;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::tcp::ReadHalf;
 
 /// What is known of a connection when its relay begins, and the bytes read for it that are not yet passed on.
 pub enum Prelude<'a> {
@@ -71,7 +70,7 @@ pub async fn head(client: &mut (impl AsyncReadExt + Unpin), name: &str, port: u1
 /// Tells TLS and HTTP from the rest, by as few bytes as possible. There is no time limit: the server may be the one who
 /// speaks; an end without bytes is passed on. So are line breaks at the beginning, at once, and what follows is judged:
 /// HTTP servers pass over them, and in other protocols they may be all that a client says.
-pub async fn kind(client: &mut ReadHalf<'_>, to: &mut ToServer<'_>, up: &Cell<u64>) -> Result<(Kind, Vec<u8>), End> {
+pub async fn kind(client: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, up: &Cell<u64>) -> Result<(Kind, Vec<u8>), End> {
     let mut first = Vec::new();
     loop {
         let blank = http1::blank(&first);
@@ -96,7 +95,7 @@ pub async fn kind(client: &mut ReadHalf<'_>, to: &mut ToServer<'_>, up: &Cell<u6
 /// Passes on what was read and goes on watching until the client's bytes are encrypted.
 pub async fn watch(
     from: &mut ReadHalf<'_>,
-    to: &mut ToServer<'_>,
+    to: &mut WriteHalf<'_>,
     mut guard: Guard,
     first: Vec<u8>,
     up: &Cell<u64>,

@@ -1,6 +1,8 @@
-//! The connection to a server, as the relay needs it: a socket, or a socket to a proxy within TLS.
+//! A connection as the relay needs it, to a server or from the agent: a socket, a socket to a proxy within TLS, or a stream by
+//! which a forwarder brings one.
 
 use super::relay::deliver_on_close;
+use crate::framed::Framed;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,12 +10,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, tcp};
 use tokio_rustls::client::TlsStream;
 
-/// A connection on its way out.
+/// A connection.
 pub enum Way {
-    /// To the server, or through a proxy that is spoken to without TLS.
+    /// From the agent, to the server, or through a proxy that is spoken to without TLS.
     Plain(TcpStream),
     /// Through a proxy that is spoken to by TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// From an agent in a virtual machine.
+    Framed(Box<Framed>),
 }
 
 /// What is read from: a socket's half, or what is not spliced.
@@ -28,54 +32,51 @@ pub trait Sink: AsyncWrite + Unpin {
     fn socket(&self) -> Option<&TcpStream>;
 }
 
-impl Source for tcp::ReadHalf<'_> {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.as_ref())
-    }
-}
-
-impl Sink for tcp::WriteHalf<'_> {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.as_ref())
-    }
-}
-
-/// The server's side, to read from.
-pub enum FromServer<'a> {
+/// One side of a connection, to read from.
+pub enum ReadHalf<'a> {
     /// Of a socket.
     Plain(tcp::ReadHalf<'a>),
     /// Of TLS.
     Tls(tokio::io::ReadHalf<&'a mut TlsStream<TcpStream>>),
+    /// Of frames.
+    Framed(tokio::io::ReadHalf<&'a mut Framed>),
 }
 
-/// The server's side, to write to. Who waits for an answer flushes: TLS may hold bytes back until then.
-pub enum ToServer<'a> {
+/// One side of a connection, to write to. Who waits for an answer flushes: all but a socket may hold bytes back until then.
+pub enum WriteHalf<'a> {
     /// Of a socket.
     Plain(tcp::WriteHalf<'a>),
     /// Of TLS.
     Tls(tokio::io::WriteHalf<&'a mut TlsStream<TcpStream>>),
+    /// Of frames.
+    Framed(tokio::io::WriteHalf<&'a mut Framed>),
 }
 
 impl Way {
     /// Both sides.
-    pub fn split(&mut self) -> (FromServer<'_>, ToServer<'_>) {
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Plain(socket) => {
                 let (from, to) = socket.split();
-                (FromServer::Plain(from), ToServer::Plain(to))
+                (ReadHalf::Plain(from), WriteHalf::Plain(to))
             }
             Self::Tls(tls) => {
                 let (from, to) = tokio::io::split(&mut **tls);
-                (FromServer::Tls(from), ToServer::Tls(to))
+                (ReadHalf::Tls(from), WriteHalf::Tls(to))
+            }
+            Self::Framed(framed) => {
+                let (from, to) = tokio::io::split(&mut **framed);
+                (ReadHalf::Framed(from), WriteHalf::Framed(to))
             }
         }
     }
 
-    /// The socket: to the server itself, or to a proxy.
+    /// The socket: to the server itself, to a proxy, or to a forwarder.
     pub fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
+            Self::Framed(framed) => framed.socket(),
         }
     }
 
@@ -85,29 +86,30 @@ impl Way {
     }
 }
 
-impl Source for FromServer<'_> {
+impl Source for ReadHalf<'_> {
     fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Framed(_) => None,
         }
     }
 }
 
-impl Sink for ToServer<'_> {
+impl Sink for WriteHalf<'_> {
     fn socket(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(half) => Some(half.as_ref()),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Framed(_) => None,
         }
     }
 }
 
-impl AsyncRead for FromServer<'_> {
+impl AsyncRead for ReadHalf<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(half) => Pin::new(half).poll_read(cx, buf),
             Self::Tls(half) => Pin::new(half).poll_read(cx, buf),
+            Self::Framed(half) => Pin::new(half).poll_read(cx, buf),
         }
     }
 }
@@ -117,6 +119,7 @@ impl AsyncRead for Way {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Framed(framed) => Pin::new(framed).poll_read(cx, buf),
         }
     }
 }
@@ -129,6 +132,7 @@ macro_rules! written_by_either {
                 match self.get_mut() {
                     Self::Plain(to) => Pin::new(to).poll_write(cx, buf),
                     Self::Tls(to) => Pin::new(to).poll_write(cx, buf),
+                    Self::Framed(to) => Pin::new(to).poll_write(cx, buf),
                 }
             }
 
@@ -136,6 +140,7 @@ macro_rules! written_by_either {
                 match self.get_mut() {
                     Self::Plain(to) => Pin::new(to).poll_flush(cx),
                     Self::Tls(to) => Pin::new(to).poll_flush(cx),
+                    Self::Framed(to) => Pin::new(to).poll_flush(cx),
                 }
             }
 
@@ -143,10 +148,11 @@ macro_rules! written_by_either {
                 match self.get_mut() {
                     Self::Plain(to) => Pin::new(to).poll_shutdown(cx),
                     Self::Tls(to) => Pin::new(to).poll_shutdown(cx),
+                    Self::Framed(to) => Pin::new(to).poll_shutdown(cx),
                 }
             }
         }
     )*};
 }
 
-written_by_either!(ToServer<'_>, Way);
+written_by_either!(WriteHalf<'_>, Way);

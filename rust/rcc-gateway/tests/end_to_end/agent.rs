@@ -17,7 +17,7 @@ fn world() -> World {
 
 #[test]
 fn bytes_go_both_ways_and_ends_are_passed_on() {
-    in_world("agent::bytes_go_both_ways_and_ends_are_passed_on", || {
+    in_both_worlds("agent::bytes_go_both_ways_and_ends_are_passed_on", || {
         let world = world();
         world.server(9000, echo);
         let session = world.session(9000);
@@ -44,7 +44,7 @@ fn bytes_go_both_ways_and_ends_are_passed_on() {
 
 #[test]
 fn only_names_of_the_policy_exist_and_no_query_leaves_for_others() {
-    in_world("agent::only_names_of_the_policy_exist_and_no_query_leaves_for_others", || {
+    in_both_worlds("agent::only_names_of_the_policy_exist_and_no_query_leaves_for_others", || {
         let world = world();
         let session = world.session(9000);
         assert_eq!(session.lookup("allowed.example").unwrap(), ["198.18.1.0".parse::<std::net::IpAddr>().unwrap()]);
@@ -88,7 +88,7 @@ fn only_names_of_the_policy_exist_and_no_query_leaves_for_others() {
 
 #[test]
 fn a_denied_port_an_unknown_stand_in_and_a_foreign_address_are_reset() {
-    in_world("agent::a_denied_port_an_unknown_stand_in_and_a_foreign_address_are_reset", || {
+    in_both_worlds("agent::a_denied_port_an_unknown_stand_in_and_a_foreign_address_are_reset", || {
         let world = world();
         world.server(9000, echo);
         let session = world.session(9001);
@@ -104,7 +104,7 @@ fn a_denied_port_an_unknown_stand_in_and_a_foreign_address_are_reset() {
 
 #[test]
 fn names_with_addresses_that_are_not_public_are_refused() {
-    in_world("agent::names_with_addresses_that_are_not_public_are_refused", || {
+    in_both_worlds("agent::names_with_addresses_that_are_not_public_are_refused", || {
         let world = world();
         world.server(9000, echo);
         let session = world.session(9000);
@@ -158,7 +158,7 @@ fn names_with_addresses_that_are_not_public_are_refused() {
 
 #[test]
 fn tls_must_name_the_host_that_was_dialled() {
-    in_world("agent::tls_must_name_the_host_that_was_dialled", || {
+    in_both_worlds("agent::tls_must_name_the_host_that_was_dialled", || {
         let world = world();
         world.server(443, echo);
         let session = world.session(443);
@@ -210,7 +210,7 @@ fn hello(name: &'static str) -> Vec<u8> {
 
 #[test]
 fn every_request_of_a_kept_connection_must_be_for_the_host() {
-    in_world("agent::every_request_of_a_kept_connection_must_be_for_the_host", || {
+    in_both_worlds("agent::every_request_of_a_kept_connection_must_be_for_the_host", || {
         let world = world();
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
         let at_server = seen.clone();
@@ -270,7 +270,7 @@ fn every_request_of_a_kept_connection_must_be_for_the_host() {
 
 #[test]
 fn line_breaks_before_a_request_hide_nothing() {
-    in_world("agent::line_breaks_before_a_request_hide_nothing", || {
+    in_both_worlds("agent::line_breaks_before_a_request_hide_nothing", || {
         let world = world();
         world.server(9000, echo);
         let session = world.session(9000);
@@ -303,7 +303,7 @@ fn line_breaks_before_a_request_hide_nothing() {
 
 #[test]
 fn a_server_may_speak_first_and_a_reset_is_passed_on() {
-    in_world("agent::a_server_may_speak_first_and_a_reset_is_passed_on", || {
+    in_both_worlds("agent::a_server_may_speak_first_and_a_reset_is_passed_on", || {
         let world = world();
         world.server(22, |mut s| {
             s.write_all(b"SSH-2.0-server\r\n").unwrap();
@@ -328,7 +328,7 @@ fn a_server_may_speak_first_and_a_reset_is_passed_on() {
 
 #[test]
 fn connections_are_bounded_and_addresses_of_the_policy_work() {
-    in_world("agent::connections_are_bounded_and_addresses_of_the_policy_work", || {
+    in_both_worlds("agent::connections_are_bounded_and_addresses_of_the_policy_work", || {
         let world = world();
         world.server(9000, echo);
         let session = world.session(9000);

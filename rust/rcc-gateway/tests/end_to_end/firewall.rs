@@ -18,7 +18,7 @@ fn refusal() -> String {
 
 #[test]
 fn no_session_begins_without_the_firewall_of_this_policy() {
-    in_world("firewall::no_session_begins_without_the_firewall_of_this_policy", || {
+    in_both_worlds("firewall::no_session_begins_without_the_firewall_of_this_policy", || {
         let world = World::new(POLICY);
         let nft = Nft::find().unwrap();
         assert!(remove(&nft).unwrap());
@@ -35,7 +35,7 @@ fn no_session_begins_without_the_firewall_of_this_policy() {
 
 #[test]
 fn connections_are_held_until_the_firewall_is_in_force_again() {
-    in_world("firewall::connections_are_held_until_the_firewall_is_in_force_again", || {
+    in_both_worlds("firewall::connections_are_held_until_the_firewall_is_in_force_again", || {
         let world = World::new(POLICY);
         world.name("allowed.example", &["11.1.2.3"]);
         world.server(9000, echo);
@@ -89,7 +89,7 @@ fn connections_are_held_until_the_firewall_is_in_force_again() {
 
 #[test]
 fn a_launcher_that_can_not_be_told_has_its_session_ended() {
-    in_world("firewall::a_launcher_that_can_not_be_told_has_its_session_ended", || {
+    in_both_worlds("firewall::a_launcher_that_can_not_be_told_has_its_session_ended", || {
         let world = World::new(POLICY);
         let session = world.session_with(9000, open(Version { major: 1, minor: 0 }));
         assert!(remove(&Nft::find().unwrap()).unwrap());

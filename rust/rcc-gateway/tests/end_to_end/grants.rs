@@ -49,7 +49,7 @@ fn world(policy: &str) -> World {
 
 #[test]
 fn a_grant_opens_a_host_and_its_end_cuts_what_goes_there() {
-    in_world("grants::a_grant_opens_a_host_and_its_end_cuts_what_goes_there", || {
+    in_both_worlds("grants::a_grant_opens_a_host_and_its_end_cuts_what_goes_there", || {
         let world = world(GRANTABLE);
         let (session, bystander) = (world.session(9000), world.session(9000));
         assert_eq!(session.lookup("granted.example.org"), Err(ResponseCode::NXDomain));
@@ -76,7 +76,7 @@ fn a_grant_opens_a_host_and_its_end_cuts_what_goes_there() {
 
 #[test]
 fn a_persons_denial_cuts_what_root_allows() {
-    in_world("grants::a_persons_denial_cuts_what_root_allows", || {
+    in_both_worlds("grants::a_persons_denial_cuts_what_root_allows", || {
         let world = world(GRANTABLE);
         let session = world.session(9000);
         let mut allowed = works(&session, "allowed.example.org");
@@ -97,7 +97,7 @@ fn a_persons_denial_cuts_what_root_allows() {
 
 #[test]
 fn root_caps_what_a_launcher_grants() {
-    in_world("grants::root_caps_what_a_launcher_grants", || {
+    in_both_worlds("grants::root_caps_what_a_launcher_grants", || {
         let world = world(GRANTABLE);
         let session = world.session(9000);
         assert_eq!(grant(&session, &["granted.example.org:9000"]), Ok(0));
@@ -133,7 +133,7 @@ fn root_caps_what_a_launcher_grants() {
 
 #[test]
 fn what_root_does_not_say_leaves_the_webs_and_sshs_ports_to_the_person() {
-    in_world("grants::what_root_does_not_say_leaves_the_webs_and_sshs_ports_to_the_person", || {
+    in_both_worlds("grants::what_root_does_not_say_leaves_the_webs_and_sshs_ports_to_the_person", || {
         let world = World::new("users = [\"alice\"]\n");
         let session = world.session(9000);
         assert_eq!(grant(&session, &["a.example.org:22,80,443", "*.example.org:443"]), Ok(0));
@@ -148,7 +148,7 @@ fn what_root_does_not_say_leaves_the_webs_and_sshs_ports_to_the_person() {
 
 #[test]
 fn a_launcher_of_the_last_version_works_and_what_else_is_said_ends_the_session() {
-    in_world("grants::a_launcher_of_the_last_version_works_and_what_else_is_said_ends_the_session", || {
+    in_both_worlds("grants::a_launcher_of_the_last_version_works_and_what_else_is_said_ends_the_session", || {
         let world = world(&GRANTABLE.replace("users", "limits = { sessions = 30 }\nusers"));
         let old = || world.session_with(9000, open(Version { major: 1, minor: 0 }));
         let new = || world.session(9000);
@@ -215,7 +215,7 @@ fn get(session: &Session, name: &str, path: &str) -> String {
 
 #[test]
 fn why_names_each_denial_and_the_command() {
-    in_world("grants::why_names_each_denial_and_the_command", || {
+    in_both_worlds("grants::why_names_each_denial_and_the_command", || {
         let world = world(
             "allow = [\"allowed.example.org:9000\"]\nmay_allow = [\"*:80,443\"]\ndeny = [\"never.example.org\"]\nusers = [\"alice\"]\n",
         );
@@ -253,7 +253,7 @@ fn why_names_each_denial_and_the_command() {
 
 #[test]
 fn a_summary_tells_what_was_reached_and_denied() {
-    in_world("grants::a_summary_tells_what_was_reached_and_denied", || {
+    in_both_worlds("grants::a_summary_tells_what_was_reached_and_denied", || {
         let world = world(GRANTABLE);
         let session = world.session(9000);
         assert_eq!(summary(&session), Summary::default());
@@ -331,7 +331,7 @@ fn with_mallory() -> String {
 
 #[test]
 fn a_person_reads_their_own_lines_and_no_others() {
-    in_world("grants::a_person_reads_their_own_lines_and_no_others", || {
+    in_both_worlds("grants::a_person_reads_their_own_lines_and_no_others", || {
         let world = world(GRANTABLE);
         let session = world.session(9000);
         // A name that would be another user's line, if it were taken for the envelope.
@@ -369,7 +369,7 @@ fn a_person_reads_their_own_lines_and_no_others() {
 
 #[test]
 fn a_reader_of_the_log_is_confined_and_there_are_few() {
-    in_world("grants::a_reader_of_the_log_is_confined_and_there_are_few", || {
+    in_both_worlds("grants::a_reader_of_the_log_is_confined_and_there_are_few", || {
         let world = world(&with_mallory());
         let supervisor = world.gateway.id();
         let mut all: Vec<OwnedFd> = (0..4).map(|_| reader(ALICE)).collect();

@@ -71,7 +71,7 @@ const POST: &str = "POST /v1/messages?beta=true HTTP/1.1\r\nHost: anthropic.rcc.
 
 #[test]
 fn the_key_is_added_and_an_answer_streams() {
-    in_world("key::the_key_is_added_and_an_answer_streams", || {
+    in_both_worlds("key::the_key_is_added_and_an_answer_streams", || {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = heads.clone();
         let (go, wait) = mpsc::channel::<()>();
@@ -127,7 +127,7 @@ fn the_key_is_added_and_an_answer_streams() {
 
 #[test]
 fn a_key_that_comes_back_is_not_passed_on() {
-    in_world("key::a_key_that_comes_back_is_not_passed_on", || {
+    in_both_worlds("key::a_key_that_comes_back_is_not_passed_on", || {
         let world = api(|head, to| {
             let chunk = |s: &str| format!("{:x}\r\n{s}\r\n", s.len());
             let (a, b) = KEY.split_at(17);
@@ -160,7 +160,7 @@ fn a_key_that_comes_back_is_not_passed_on() {
 
 #[test]
 fn a_subscription_token_is_a_bearer_and_a_cancelled_request_ends_upstream() {
-    in_world("key::a_subscription_token_is_a_bearer_and_a_cancelled_request_ends_upstream", || {
+    in_both_worlds("key::a_subscription_token_is_a_bearer_and_a_cancelled_request_ends_upstream", || {
         let (tell, told) = mpsc::channel();
         let tell = Mutex::new(tell);
         let world = api(move |head, to| {

@@ -5,6 +5,7 @@ mod agent;
 #[cfg(target_arch = "x86_64")]
 mod confined;
 mod firewall;
+mod forwarded;
 mod grants;
 mod key;
 mod launcher;

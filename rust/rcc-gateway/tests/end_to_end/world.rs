@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
 };
+use rcc_proto::forwarded::FORWARD_PORT;
 use rcc_proto::{FromGateway, GATEWAY_SOCKET, Open, ToGateway, VERSION, decode, encode};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -35,9 +36,25 @@ pub const FAILS: &str = "0.0.0.0";
 
 /// Runs the body of the calling test in a world of its own.
 pub fn in_world(test: &str, body: impl FnOnce()) {
-    if std::env::var_os("RCC_GATEWAY_WORLD").is_some() {
+    if std::env::var_os(KIND).is_some() {
         return body();
     }
+    again(test, "local");
+}
+
+/// The same twice: with sessions on the host itself, and with sessions whose sockets a forwarder has.
+pub fn in_both_worlds(test: &str, body: impl FnOnce()) {
+    if std::env::var_os(KIND).is_some() {
+        return body();
+    }
+    again(test, "local");
+    again(test, FORWARDED);
+}
+
+const KIND: &str = "RCC_GATEWAY_WORLD";
+const FORWARDED: &str = "forwarded";
+
+fn again(test: &str, kind: &str) {
     let mut unshare = Command::new("unshare");
     if !nix::unistd::geteuid().is_root() {
         unshare.args(["--map-root-user", "--map-auto"]);
@@ -46,16 +63,17 @@ pub fn in_world(test: &str, body: impl FnOnce()) {
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads", "1"])
-        .env("RCC_GATEWAY_WORLD", "1")
+        .env(KIND, kind)
         .status()
         .expect("unshare of util-linux");
-    assert!(status.success(), "{test} failed in its world");
+    assert!(status.success(), "{test} failed in its world ({kind})");
 }
 
 pub type Names = Arc<Mutex<HashMap<String, Vec<IpAddr>>>>;
 
 pub struct World {
     pub gateway: Child,
+    pub guest: Option<Guest>,
     internet: OwnedFd,
     pub names: Names,
     pub asked: Arc<Mutex<Vec<String>>>,
@@ -80,15 +98,74 @@ pub fn within<T: Send + 'static>(namespace: &OwnedFd, f: impl FnOnce() -> T + Se
     })
 }
 
+/// What stands for a virtual machine: a network namespace with its loopback alone, on which the gateway has a socket as if the
+/// machine's monitor passed it on; and a forwarder in it, where the gateway's own socket would be.
+pub struct Guest {
+    namespace: OwnedFd,
+    pub forwarder: Child,
+    listener: TcpListener,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let namespace = namespace();
+        let listener = within(&namespace, || TcpListener::bind(("127.0.0.1", FORWARD_PORT)).unwrap()).join().unwrap();
+        let forwarder = start_forwarder(&namespace);
+        Self { namespace, forwarder, listener }
+    }
+
+    /// Where its launchers call.
+    pub fn socket(&self) -> String {
+        format!("/proc/{}/root{GATEWAY_SOCKET}", self.forwarder.id())
+    }
+
+    /// A stream to the gateway's socket, as anybody in the virtual machine can have one.
+    pub fn stream(&self) -> TcpStream {
+        within(&self.namespace, || dial(([127, 0, 0, 1], FORWARD_PORT).into())).join().unwrap()
+    }
+
+    /// A launcher in it.
+    pub fn launcher(&self) -> OwnedFd {
+        launcher_at(ALICE, &self.socket())
+    }
+}
+
+fn start_forwarder(namespace: &OwnedFd) -> Child {
+    let namespace = namespace.as_raw_fd();
+    let mut command = Command::new("/etc/bin/rcc-forward");
+    command.arg(format!("127.0.0.1:{FORWARD_PORT}")).env_clear().stderr(Stdio::inherit());
+    // SAFETY: system calls alone; that some of them allocate is no harm here, since only this thread forks.
+    unsafe {
+        command.pre_exec(move || {
+            setns(std::os::fd::BorrowedFd::borrow_raw(namespace), CloneFlags::CLONE_NEWNET)?;
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+            fs::create_dir("/run/rcc")?;
+            chown("/run/rcc", Some(RCC), Some(RCC))?;
+            nix::unistd::setresgid(RCC.into(), RCC.into(), RCC.into())?;
+            Ok(nix::unistd::setresuid(RCC.into(), RCC.into(), RCC.into())?)
+        });
+    }
+    command.spawn().unwrap()
+}
+
 impl World {
     /// A host with this policy, and the gateway running on it.
     pub fn new(policy: &str) -> Self {
+        Self::of_kind(policy, std::env::var(KIND).is_ok_and(|kind| kind == FORWARDED))
+    }
+
+    /// The same, with a virtual machine or without.
+    pub fn of_kind(policy: &str, forwarded: bool) -> Self {
         let tmpfs = |at: &str| mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
         let binary = fs::read(env!("CARGO_BIN_EXE_rcc-gateway")).unwrap();
+        let forwarder = fs::read(env!("CARGO_BIN_EXE_rcc-forward")).unwrap();
         for at in ["/etc", "/run", "/var/log"] {
             tmpfs(at);
         }
-        for (folder, uid) in [("/etc/rcc", 0), ("/run/rcc", RCC), ("/var/log/rcc", RCC), ("/run/bin", 0)] {
+        for (folder, uid) in
+            [("/etc/rcc", 0), ("/run/rcc", RCC), ("/var/log/rcc", RCC), ("/run/bin", 0), ("/etc/bin", 0)]
+        {
             fs::create_dir(folder).unwrap();
             chown(folder, Some(uid), Some(uid)).unwrap();
         }
@@ -100,8 +177,10 @@ impl World {
         fs::write("/etc/group", format!("root:x:0:\nalice:x:{ALICE}:\n")).unwrap();
         fs::write("/etc/resolv.conf", "search evil.example\nnameserver 10.77.0.1\n").unwrap();
         fs::write("/etc/rcc/policy.toml", policy).unwrap();
-        fs::write("/run/bin/rcc-gateway", binary).unwrap();
-        fs::set_permissions("/run/bin/rcc-gateway", fs::Permissions::from_mode(0o755)).unwrap();
+        for (program, bytes) in [("/run/bin/rcc-gateway", binary), ("/etc/bin/rcc-forward", forwarder)] {
+            fs::write(program, bytes).unwrap();
+            fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
 
         let internet = namespace();
         netlink::up("lo");
@@ -124,17 +203,26 @@ impl World {
         let (ready, is_ready) = std::sync::mpsc::channel();
         within(&internet, move || resolver(&n, &a, &ready));
         is_ready.recv().unwrap();
-        let world = Self { gateway: start_gateway(), internet, names, asked };
-        Self::wait_for_socket();
+        let guest = forwarded.then(Guest::new);
+        let gateway = start_gateway(guest.as_ref());
+        let world = Self { gateway, guest, internet, names, asked };
+        world.wait_for_sockets();
         world
     }
 
-    fn wait_for_socket() {
+    fn wait_for_sockets(&self) {
         let until = Instant::now() + Duration::from_secs(5);
-        while !fs::exists(GATEWAY_SOCKET).unwrap() {
-            assert!(Instant::now() < until, "the gateway did not start");
-            thread::sleep(Duration::from_millis(10));
+        for socket in self.guest.iter().map(Guest::socket).chain([GATEWAY_SOCKET.to_owned()]) {
+            while !fs::exists(&socket).unwrap_or(false) {
+                assert!(Instant::now() < until, "{socket} is not there");
+                thread::sleep(Duration::from_millis(10));
+            }
         }
+    }
+
+    /// The virtual machine.
+    pub fn guest(&self) -> &Guest {
+        self.guest.as_ref().expect("the world is a forwarded one")
     }
 
     /// Kills the gateway and starts another.
@@ -142,8 +230,8 @@ impl World {
         self.gateway.kill().unwrap();
         self.gateway.wait().unwrap();
         fs::remove_file(GATEWAY_SOCKET).unwrap();
-        self.gateway = start_gateway();
-        Self::wait_for_socket();
+        self.gateway = start_gateway(self.guest.as_ref());
+        self.wait_for_sockets();
     }
 
     /// Gives a name addresses.
@@ -190,18 +278,27 @@ impl World {
         self.session_with(port, open(VERSION))
     }
 
-    #[expect(clippy::unused_self, reason = "the session is this world's")]
     pub fn session_with(&self, port: u16, open: Open) -> Session {
         let launcher = launcher(ALICE);
         say(&launcher, &ToGateway::Open(open), &[]);
         let FromGateway::Opened(opened) = hear(&launcher).expect("an answer") else { panic!("refused") };
         let (namespace, sockets) = session_sockets(port);
-        say(&launcher, &ToGateway::Listen, &sockets.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
-        match hear(&launcher) {
-            Some(FromGateway::Listening) => {}
-            other => panic!("{other:?}"),
+        let guest = self.guest.as_ref().map(|guest| {
+            let within = guest.launcher();
+            say(&within, &ToGateway::Open(ticketed(ticket(&launcher))), &[]);
+            let FromGateway::Opened(same) = hear(&within).expect("an answer") else { panic!("refused") };
+            assert_eq!((&same.session, &same.ranges), (&opened.session, &opened.ranges));
+            within
+        });
+        let taker = guest.as_ref().unwrap_or(&launcher);
+        say(taker, &ToGateway::Listen, &sockets.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>());
+        for told in guest.iter().chain([&launcher]) {
+            match hear(told) {
+                Some(FromGateway::Listening) => {}
+                other => panic!("{other:?}"),
+            }
         }
-        Session { launcher, namespace, sockets, port, opened }
+        Session { launcher, guest, namespace, sockets, port, opened }
     }
 }
 
@@ -210,9 +307,25 @@ impl Drop for World {
         if thread::panicking() {
             eprintln!("{}", fs::read_to_string("/var/log/rcc/gateway.jsonl").unwrap_or_default());
         }
-        let _ = self.gateway.kill();
-        let _ = self.gateway.wait();
+        for child in [&mut self.gateway].into_iter().chain(self.guest.as_mut().map(|guest| &mut guest.forwarder)) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
+}
+
+/// Asks for a session's ticket.
+pub fn ticket(launcher: &OwnedFd) -> rcc_proto::Secret {
+    say(launcher, &ToGateway::Forward, &[]);
+    match hear(launcher) {
+        Some(FromGateway::Ticket { ticket }) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a launcher in a virtual machine says first.
+pub fn ticketed(ticket: rcc_proto::Secret) -> Open {
+    Open { ticket: Some(ticket), ..open(VERSION) }
 }
 
 /// The host firewall of the policy as it is now. One that is not valid has none.
@@ -222,19 +335,31 @@ pub fn put_in_force() {
     }
 }
 
-pub fn start_gateway() -> Child {
-    Command::new("/run/bin/rcc-gateway")
-        .arg("serve")
-        .env_clear()
-        .uid(RCC)
-        .gid(RCC)
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
+pub fn start_gateway(guest: Option<&Guest>) -> Child {
+    let mut command = Command::new("/bin/sh");
+    // As systemd passes a socket.
+    let passed = guest.map(|guest| guest.listener.as_raw_fd());
+    let said = if passed.is_some() { "LISTEN_FDS=1 LISTEN_PID=$$" } else { "" };
+    command.args(["-c", &format!("{said} exec /run/bin/rcc-gateway serve")]);
+    command.env_clear().uid(RCC).gid(RCC).stderr(Stdio::inherit());
+    if let Some(fd) = passed {
+        // SAFETY: one system call, which allocates nothing.
+        unsafe {
+            command.pre_exec(move || if libc::dup2(fd, 3) == 3 { Ok(()) } else { Err(io::Error::last_os_error()) });
+        }
+    }
+    command.spawn().unwrap()
 }
 
 pub fn open(version: rcc_proto::Version) -> Open {
-    Open { version, project: "/home/alice/p".into(), agent: "run".into(), grants: vec![], credentials: vec![] }
+    Open {
+        version,
+        project: "/home/alice/p".into(),
+        agent: "run".into(),
+        grants: vec![],
+        credentials: vec![],
+        ticket: None,
+    }
 }
 
 /// A namespace as the hook makes it, and its three sockets.
@@ -255,14 +380,22 @@ pub fn session_sockets(port: u16) -> (OwnedFd, Vec<OwnedFd>) {
 
 /// A connection to the gateway, made by that uid.
 pub fn launcher(uid: u32) -> OwnedFd {
+    launcher_at(uid, GATEWAY_SOCKET)
+}
+
+fn launcher_at(uid: u32, path: &str) -> OwnedFd {
+    // A person does not get at another's process; where it leads they do.
+    let folder = File::open(std::path::Path::new(path).parent().unwrap()).unwrap();
+    let path = format!("/proc/self/fd/{}/gateway.sock", folder.as_raw_fd());
     thread::spawn(move || {
+        let _folder = folder;
         // SAFETY: the raw calls change this thread's ids alone.
         unsafe {
             assert_eq!(libc::syscall(libc::SYS_setresgid, uid, uid, uid), 0);
             assert_eq!(libc::syscall(libc::SYS_setresuid, uid, uid, uid), 0);
         }
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-        connect(fd.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET).unwrap()).unwrap();
+        connect(fd.as_raw_fd(), &UnixAddr::new(path.as_str()).unwrap()).unwrap();
         fd
     })
     .join()
@@ -293,6 +426,8 @@ pub fn hear(from: &OwnedFd) -> Option<FromGateway> {
 
 pub struct Session {
     pub launcher: OwnedFd,
+    /// The launcher in the virtual machine, if the session is in one.
+    pub guest: Option<OwnedFd>,
     pub namespace: OwnedFd,
     pub sockets: Vec<OwnedFd>,
     pub port: u16,

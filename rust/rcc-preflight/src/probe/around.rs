@@ -3,7 +3,6 @@
 use super::basics::{program, text};
 use super::run::said;
 use crate::facts::{Cgroup, FileSystem, Network, Nix, Surroundings};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 use rcc_policy::Ipv4Net;
@@ -77,7 +76,11 @@ fn place(of: &str, path: &Path, mounts: &str) -> Result<FileSystem, String> {
         path: real,
         kind,
         free,
+        // What macOS says of this by another call, is nothing that a Mac's checks look at.
+        #[cfg(target_os = "linux")]
         noexec: flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC),
+        #[cfg(not(target_os = "linux"))]
+        noexec: false,
         read_only: flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
     })
 }
@@ -94,9 +97,20 @@ fn kind_at(mountinfo: &str, path: &Path) -> Option<String> {
     around.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| kind)
 }
 
+#[cfg(target_os = "linux")]
+fn is_cgroup2(path: &str) -> bool {
+    use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+    statfs(path).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_cgroup2(_: &str) -> bool {
+    false
+}
+
 pub fn cgroup() -> Result<Cgroup, String> {
     const ROOT: &str = "/sys/fs/cgroup";
-    let unified = statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    let unified = is_cgroup2(ROOT);
     if !unified {
         return Ok(Cgroup { unified, delegated: Vec::new() });
     }

@@ -150,7 +150,7 @@ fn accounts() -> Result<crate::facts::Accounts, String> {
 fn daemon(label: &str) -> Result<Option<Daemon>, String> {
     let (loaded, text) = said(Path::new("/bin/launchctl"), &["print", &format!("system/{label}")])?;
     Ok(loaded.then(|| {
-        let Job { path, program, running, last_exit } = job(&text);
+        let Job { path, program, running, last_exit, environment: _ } = job(&text);
         Daemon { label: label.to_owned(), path, program, running, last_exit }
     }))
 }

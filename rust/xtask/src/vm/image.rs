@@ -8,18 +8,17 @@ use crate::prerequisites::{self, Purpose};
 use crate::trees::tree::Trees;
 use crate::workspace::Workspace;
 use anyhow::{Context as _, Result, ensure};
+use rcc_machine::Image;
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The person.
 pub const USER: &str = "dev";
 /// Where the second disk is: what the person has built, and what drives the machine.
 pub const BUILT: &str = "/mnt/built";
-/// The name of the port by which the machine is driven.
-pub const PORT: &str = "harness";
 
 const SUITE: &str = "trixie";
 /// What makes a machine of a tree. debootstrap looks at no alternatives and nothing virtual, hence dbus.
@@ -61,53 +60,39 @@ const MASKED: &[&str] = &[
     "serial-getty@ttyS0.service",
 ];
 
-/// A disk and what boots it. Never written to: a run has a layer of its own above.
-#[derive(Debug)]
-pub struct Image {
-    /// The file system, raw.
-    pub disk: PathBuf,
-    /// Its own kernel.
-    pub kernel: PathBuf,
-    /// Its own initial memory disk.
-    pub initrd: PathBuf,
-}
-
-impl Image {
-    /// The image, made unless it is there.
-    pub fn ensure(workspace: &Workspace, mirror: Option<&str>, log: &Path) -> Result<Self> {
-        let mut packages = prerequisites::packages(&[Purpose::Run, Purpose::Demo]);
-        packages.retain(|p| !LEFT_OUT.contains(p));
-        packages.extend(MACHINE);
-        let key = key(&packages);
-        let place = workspace.target.join("vm").join(&key);
-        let image =
-            Self { disk: place.join("disk.img"), kernel: place.join("vmlinuz"), initrd: place.join("initrd.img") };
-        if place.is_dir() {
-            return Ok(image);
-        }
-        ensure!(nix::unistd::geteuid().is_root(), "only root can make a machine's disk");
-        let trees = Trees::new(&workspace.target, mirror)?;
-        trees.remove(&key)?;
-        trees.ensure_with(&key, SUITE, &packages, log)?;
-        let tree = trees.place(&key);
-        furnish(&tree)?;
-        let beside = place.with_extension("new");
-        if beside.exists() {
-            fs::remove_dir_all(&beside)?;
-        }
-        fs::create_dir_all(&beside)?;
-        for name in ["vmlinuz", "initrd.img"] {
-            let boot = tree.join("boot");
-            let found = fs::read_dir(&boot)?.flatten().map(|e| e.path());
-            let mut found = found.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(name)));
-            let from = found.next().with_context(|| format!("no {name} in {}", boot.display()))?;
-            fs::copy(from, beside.join(name))?;
-        }
-        disk_of(&tree, &beside.join("disk.img"), "4G")?;
-        fs::rename(&beside, &place)?;
-        trees.remove(&key)?;
-        Ok(image)
+/// The image, made unless it is there.
+pub fn ensure(workspace: &Workspace, mirror: Option<&str>, log: &Path) -> Result<Image> {
+    let mut packages = prerequisites::packages(&[Purpose::Run, Purpose::Demo]);
+    packages.retain(|p| !LEFT_OUT.contains(p));
+    packages.extend(MACHINE);
+    let key = key(&packages);
+    let place = workspace.target.join("vm").join(&key);
+    let image = Image { disk: place.join("disk.img"), kernel: place.join("vmlinuz"), initrd: place.join("initrd.img") };
+    if place.is_dir() {
+        return Ok(image);
     }
+    ensure!(nix::unistd::geteuid().is_root(), "only root can make a machine's disk");
+    let trees = Trees::new(&workspace.target, mirror)?;
+    trees.remove(&key)?;
+    trees.ensure_with(&key, SUITE, &packages, log)?;
+    let tree = trees.place(&key);
+    furnish(&tree)?;
+    let beside = place.with_extension("new");
+    if beside.exists() {
+        fs::remove_dir_all(&beside)?;
+    }
+    fs::create_dir_all(&beside)?;
+    for name in ["vmlinuz", "initrd.img"] {
+        let boot = tree.join("boot");
+        let found = fs::read_dir(&boot)?.flatten().map(|e| e.path());
+        let mut found = found.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(name)));
+        let from = found.next().with_context(|| format!("no {name} in {}", boot.display()))?;
+        fs::copy(from, beside.join(name))?;
+    }
+    disk_of(&tree, &beside.join("disk.img"), "4G")?;
+    fs::rename(&beside, &place)?;
+    trees.remove(&key)?;
+    Ok(image)
 }
 
 /// `trixie-vm-` and a hash of all that the disk is made from.

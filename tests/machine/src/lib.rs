@@ -1,18 +1,67 @@
-//! A machine that runs: qemu's emulation, without a network, driven by a virtio port.
+//! A machine that runs: qemu's emulation, without a network unless told, driven by a virtio port.
 //!
 //! Invariant: it ends with this value, and all that it writes is in the run's folder.
 
-use super::image::{Image, PORT};
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{setgroups, setresgid, setresuid};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// The name of the port by which a machine is driven.
+pub const PORT: &str = "harness";
+
+/// A disk and what boots it. Never written to: a run has a layer of its own above.
+#[derive(Debug)]
+pub struct Image {
+    /// The file system, raw.
+    pub disk: PathBuf,
+    /// Its own kernel.
+    pub kernel: PathBuf,
+    /// Its own initial memory disk.
+    pub initrd: PathBuf,
+}
+
+/// How a machine is started.
+#[derive(Clone, Debug)]
+pub struct Manner {
+    /// A state that was kept in the layer, to go on from.
+    pub restored: Option<String>,
+    /// What the machine is, by its kernel's command line.
+    pub kind: &'static str,
+    /// Its network, and whatever else is added to it.
+    pub devices: Vec<String>,
+    /// Whom qemu runs as, and in which network namespace; otherwise as whoever starts it, where that is.
+    pub bound: Option<Bound>,
+}
+
+impl Default for Manner {
+    /// A machine without a network, which makes a small internet within itself.
+    fn default() -> Self {
+        let devices = ["-nic", "none", "-m", "2048"].map(str::to_owned).into();
+        Self { restored: None, kind: "virtual", devices, bound: None }
+    }
+}
+
+/// Whom qemu runs as, and where.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// The user.
+    pub uid: u32,
+    /// The group, and the only one.
+    pub gid: u32,
+    /// A network namespace.
+    pub namespace: std::sync::Arc<OwnedFd>,
+}
 
 /// How long a start may take: some ten times what it takes on two cores that have nothing else to do.
 pub const BOOT: Duration = Duration::from_secs(300);
@@ -81,20 +130,24 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches it on; `restored` names a state that was kept in the layer, to go on from.
-    pub fn start(image: &Image, disks: &Disks, log: &Path, restored: Option<&str>) -> Result<Self> {
+    /// Switches it on.
+    pub fn start(image: &Image, disks: &Disks, log: &Path, manner: &Manner) -> Result<Self> {
         let sockets = tempfile::Builder::new().prefix("rcc-vm-").tempdir()?;
+        if let Some(bound) = &manner.bound {
+            chown(sockets.path(), Some(bound.uid), Some(bound.gid))?;
+        }
         let (port, monitor) = (sockets.path().join("port"), sockets.path().join("monitor"));
         let said = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("qemu-system-x86_64");
         command
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-nic", "none"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+            .args(&manner.devices)
             .args(["-nodefaults", "-display", "none", "-no-user-config"])
             .arg("-kernel")
             .arg(&image.kernel)
             .arg("-initrd")
             .arg(&image.initrd)
-            .args(["-append", "root=/dev/vda rw console=ttyS0 rcc.machine=virtual"])
+            .args(["-append", &format!("root=/dev/vda rw console=ttyS0 rcc.machine={}", manner.kind)])
             .arg("-drive")
             .arg(format!("file={},format=qcow2,if=virtio,cache=writeback", disks.layer.display()))
             .arg("-drive")
@@ -108,12 +161,23 @@ impl Machine {
             .args(["-serial", "chardev:console"])
             .arg("-monitor")
             .arg(format!("unix:{},server=on,wait=off", monitor.display()));
-        if let Some(state) = restored {
+        if let Some(state) = &manner.restored {
             command.args(["-loadvm", state]);
         }
         command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-        // SAFETY: one system call, which allocates nothing.
-        unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
+        let bound = manner.bound.clone();
+        let become_it = move || {
+            if let Some(Bound { uid, gid, namespace }) = &bound {
+                setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+                setgroups(&[])?;
+                setresgid((*gid).into(), (*gid).into(), (*gid).into())?;
+                setresuid((*uid).into(), (*uid).into(), (*uid).into())?;
+            }
+            // Last: another user would be without it.
+            Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
+        };
+        // SAFETY: system calls alone, which allocate nothing.
+        unsafe { command.pre_exec(become_it) };
         let mut qemu = command.spawn().context("qemu-system-x86_64")?;
         let connected = connect(&mut qemu, &port).and_then(|p| Ok((p, connect(&mut qemu, &monitor)?)));
         let (port, monitor) = connected.inspect_err(|_| {
