@@ -106,7 +106,10 @@ fn gateway_of(gateway: Box<dyn FnOnce() -> Result<String, Problem> + Send>) -> A
 /// Everything that a Mac has; what only Linux has is unknown, and no check of a Mac's looks at it.
 fn whole_mac(question: Question) -> Facts {
     let until = Instant::now() + LIMIT;
-    let person = basics::person();
+    let mut person = basics::person();
+    if let Ok(person) = &mut person {
+        person.groups = macos::groups();
+    }
     let home = person.as_ref().ok().and_then(|person| person.home.clone());
     let pending = macos::pending(&question, home.as_deref());
     let Question { project, policy, gateway } = question;

@@ -120,6 +120,12 @@ pub fn system() -> Result<System, String> {
     })
 }
 
+/// The names of the person's groups.
+pub fn groups() -> Vec<String> {
+    let names = printed("/usr/bin/id", &["-Gn"]).unwrap_or_default();
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
 fn basics() -> Result<(String, Option<bool>, bool, bool), String> {
     let version = printed("/usr/bin/sw_vers", &[])?;
     let version = parse::fields(&version).get("ProductVersion").copied().ok_or("sw_vers names no version")?.to_owned();
