@@ -14,8 +14,8 @@ pub enum Allow {
     Read(PathBuf),
     /// To read a folder and all below it.
     ReadBelow(PathBuf),
-    /// To read, make, write and remove in a folder and all below it, not the folder itself.
-    WriteBelow(PathBuf),
+    /// To make, write and remove one file, or a socket of this name.
+    Write(PathBuf),
     /// To start one program, which runs under this same profile; it is read and mapped for that.
     Start(PathBuf),
     /// To connect by TCP and UDP, wherever the host firewall lets it.
@@ -65,14 +65,7 @@ impl Allow {
         let _ = match self {
             Self::Read(path) => writeln!(text, "(allow file-read* (literal {}))", quoted(path)?),
             Self::ReadBelow(path) => writeln!(text, "(allow file-read* (subpath {}))", quoted(path)?),
-            Self::WriteBelow(path) => {
-                let path = quoted(path)?;
-                writeln!(
-                    text,
-                    "(allow file-read* (subpath {path}))\n\
-                     (allow file-write* (require-all (subpath {path}) (require-not (literal {path}))))"
-                )
-            }
+            Self::Write(path) => writeln!(text, "(allow file-write* (literal {}))", quoted(path)?),
             Self::Start(path) => {
                 let path = quoted(path)?;
                 writeln!(
@@ -179,7 +172,7 @@ mod tests {
         let profile = Profile::new([
             Allow::Read("/etc/ssl/cert.pem".into()),
             Allow::ReadBelow("/private/var/log/rcc".into()),
-            Allow::WriteBelow("/Users/alice/Library/a b".into()),
+            Allow::Write("/Users/alice/Library/a b".into()),
             Allow::Start("/usr/local/libexec/rcc/gvproxy".into()),
             Allow::ConnectIp,
             Allow::ConnectLoopback(47081),
@@ -193,8 +186,7 @@ mod tests {
 (deny default)
 (allow file-read* (literal \"/etc/ssl/cert.pem\"))
 (allow file-read* (subpath \"/private/var/log/rcc\"))
-(allow file-read* (subpath \"/Users/alice/Library/a b\"))
-(allow file-write* (require-all (subpath \"/Users/alice/Library/a b\") (require-not (literal \"/Users/alice/Library/a b\"))))
+(allow file-write* (literal \"/Users/alice/Library/a b\"))
 (allow process-exec (literal \"/usr/local/libexec/rcc/gvproxy\"))
 (allow file-read* file-map-executable (literal \"/usr/local/libexec/rcc/gvproxy\"))
 (allow network-outbound (remote tcp \"*:*\") (remote udp \"*:*\"))
@@ -215,7 +207,7 @@ mod tests {
         let text = Profile::new([Allow::Read("/a\") (allow default) (\"\\".into())]).text().unwrap();
         assert!(text.ends_with("(literal \"/a\\\") (allow default) (\\\"\\\\\"))\n"), "{text}");
         for bad in ["relative", "/a\nb", "/a\0b", "/a/../b"] {
-            assert!(Profile::new([Allow::WriteBelow(bad.into())]).text().is_err(), "{bad:?}");
+            assert!(Profile::new([Allow::Write(bad.into())]).text().is_err(), "{bad:?}");
         }
     }
 }

@@ -90,6 +90,8 @@ codes! {
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
     PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
+    MAC_HOST_ROOT = 411, "A Mac's own programs can't be a session's root: they are not Linux's.";
+    MAC_ARGUMENT = 412, "What was asked for is not there on a Mac, where sessions run in a virtual machine.";
     FORWARD_NONE = 413, "This gateway does not take connections from virtual machines.";
     FORWARD_TICKET = 414, "The gateway on the host did not take the session's ticket: it is none, was used, or came too late.";
     FORWARD_UNREACHABLE = 415, "The forwarder in the virtual machine does not reach the gateway on the host.";
@@ -141,4 +143,14 @@ codes! {
     FIREWALL_PF = 920, "pf is missing, failed, or does not stay enabled.";
     FIREWALL_PF_MAIN = 921, "pf's main rules don't lead to rcc's anchor before anything can decide otherwise.";
     FIREWALL_PF_SKIPPED = 922, "pf leaves an interface out.";
+    SHIM_ARGUMENTS = 930, "What carries the machine's traffic was called with something that Podman's machine does not pass.";
+    SHIM_GROUP = 931, "What carries the machine's traffic does not run with the group by which pf knows it.";
+    SHIM_TARGET = 932, "The pinned gvproxy is missing, or others than root can write it.";
+    SHIM_CONFINE = 933, "What carries the machine's traffic could not be confined.";
+    MACHINE_PODMAN = 934, "Podman could not make, start or stop the agents' machine.";
+    MACHINE_FOREIGN = 935, "The agents' machine is not as rcc makes it.";
+    MACHINE_OPEN = 936, "The agents' machine reaches what it must not, or could not be tried.";
+    MACHINE_PROJECT = 937, "The folder is not among those that the agents' machine has.";
+    MACHINE_BUSY = 938, "Sessions run in the agents' machine, which would have to be stopped.";
+    MACHINE_PREPARE = 939, "rcc's programs could not be put into the agents' machine.";
 }
