@@ -24,7 +24,8 @@ rustPlatform.buildRustPackage {
     "--package=rcc-gateway"
     "--package=rcc-firewall"
     "--package=rcc-setup"
-  ];
+  ]
+  ++ lib.optional isDarwin "--package=rcc-gvproxy";
   buildInputs = lib.optionals isLinux [ stdenv.cc.libc.static ];
   env = lib.optionalAttrs isLinux { RUSTFLAGS = "-C target-feature=+crt-static"; };
   postInstall = lib.optionalString (isDarwin && gvproxy.version == pinned) ''

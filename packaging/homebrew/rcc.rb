@@ -1,12 +1,13 @@
 # rcc by Homebrew, built from source (`brew install --HEAD`, as there is no release yet): the programs, and nothing that
-# changes the Mac. What does is `sudo rcc setup`, which
-# copies them to where only root writes; Homebrew's own folder is its user's.
+# changes the Mac. What does is `sudo rcc setup`, which copies them to where only root writes; Homebrew's own folder is its
+# user's.
 class Rcc < Formula
   desc "Runs AI coding agents so that they change one project and reach named hosts"
   homepage "https://github.com/OWNER/rcc"
   license any_of: ["Apache-2.0", "MIT"]
   head "https://github.com/OWNER/rcc.git", branch: "main"
 
+  depends_on "go" => :build
   depends_on "rust" => :build
   depends_on macos: :ventura
   depends_on :macos
@@ -15,9 +16,12 @@ class Rcc < Formula
   def install
     ENV["MACOSX_DEPLOYMENT_TARGET"] = "13.0"
     system "cargo", "build", "--locked", "--release", "--bins",
-           "-p", "rcc", "-p", "rcc-launch", "-p", "rcc-gateway", "-p", "rcc-firewall", "-p", "rcc-setup"
-    programs = %w[rcc rcc-gateway rcc-firewall rcc-setup gvproxy].map { |name| "target/release/#{name}" }
-    libexec.install programs.select { |path| File.exist?(path) }
+           "-p", "rcc", "-p", "rcc-launch", "-p", "rcc-gateway", "-p", "rcc-firewall", "-p", "rcc-setup", "-p", "rcc-gvproxy"
+    libexec.install %w[rcc rcc-gateway rcc-firewall rcc-setup gvproxy].map { |name| "target/release/#{name}" }
+    # Of the one version that was read for what a guest can ask of it, by Go's own checksums.
+    ENV["GOBIN"] = buildpath/"go"
+    system "go", "install", "github.com/containers/gvisor-tap-vsock/cmd/gvproxy@v0.8.9"
+    libexec.install buildpath/"go/gvproxy" => "gvproxy.pinned"
     # Not linked one by one: setup takes what lies beside the running program.
     bin.install_symlink libexec/"rcc"
   end

@@ -79,6 +79,16 @@ pub const CHECKS: &[Check] = &[
         judge: |facts| on_a_mac(facts, |mac| of(&mac.shim, |found| shim(found.as_ref()))),
     },
     Check {
+        code: Code::CHECK_MAC_BOUND,
+        name: "bound traffic",
+        part: Part::Launch,
+        setup: Some("turns pf on, and loads rcc's anchor"),
+        why: "Nobody but root can ask pf, so it is tried: gvproxy's group must be refused a port of this Mac's loopback at \
+              which the same connection without the group comes about.",
+        by_hand: "/usr/local/libexec/rcc/VERSION/gvproxy rcc-probe PORT, with a port at which somebody listens: 0 is refused.",
+        judge: |facts| on_a_mac(facts, |mac| of(&mac.bound, |bound| is_bound(*bound))),
+    },
+    Check {
         code: Code::CHECK_MACHINE,
         name: "machine",
         part: Part::Launch,
@@ -306,6 +316,14 @@ fn shim(found: Option<&crate::facts::Shim>) -> Outcome {
         }
         Some(said) => pass(format!("{said}, group {NET_GROUP}")),
     }
+}
+
+fn is_bound(bound: bool) -> Outcome {
+    if bound {
+        return pass("pf refuses the machine what is not the gateway");
+    }
+    let what = "pf lets the machine's traffic through: what an agent sends could go anywhere";
+    Outcome::Fail(vec![Problem::new(Code::CHECK_MAC_BOUND, NET_GROUP, what, setup())])
 }
 
 fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
