@@ -69,7 +69,13 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let image = disk(workspace, steps, args.mirror.as_deref())?;
     if args.remote {
-        return remote::run(workspace, steps, &image, &programs, remote::Form { whole: true, vsock: args.vsock.as_deref() });
+        return remote::run(
+            workspace,
+            steps,
+            &image,
+            &programs,
+            remote::Form { whole: true, vsock: args.vsock.as_deref() },
+        );
     }
     let place = Place::new(workspace, steps, &image, &programs)?;
     if let Some(times) = args.cuts {
@@ -116,7 +122,12 @@ impl<'a> Place<'a> {
     }
 
     fn start(&self, restored: Option<&str>) -> Result<Machine> {
-        Machine::start(self.image, &self.disks, &self.log, &Manner { restored: restored.map(str::to_owned), ..Manner::default() })
+        Machine::start(
+            self.image,
+            &self.disks,
+            &self.log,
+            &Manner { restored: restored.map(str::to_owned), ..Manner::default() },
+        )
     }
 }
 

@@ -89,7 +89,12 @@ fn run(launcher: &OwnedFd, gateway: Gateway, acceptors: &Acceptors, own_namespac
 /// What the ticket says. What a person wants of the session they have said on the host.
 fn admission(open: &Open) -> Result<(u64, Key), Problem> {
     VERSION.agree(open.version).map_err(|far| {
-        Problem::new(Code::GATEWAY_VERSION, "rcc-forward", far.to_string(), "install one version of rcc in the virtual machine")
+        Problem::new(
+            Code::GATEWAY_VERSION,
+            "rcc-forward",
+            far.to_string(),
+            "install one version of rcc in the virtual machine",
+        )
     })?;
     if !open.grants.is_empty() || !open.credentials.is_empty() {
         let what = "the launcher in the virtual machine brought grants or keys";
@@ -155,7 +160,12 @@ async fn hear_gateway(mut from_host: OwnedReadHalf, launcher: &OwnedFd) -> Probl
     while let Ok(packet) = framed::message(&mut from_host, MAX_PACKET).await {
         pass_on(launcher, &packet);
     }
-    Problem::new(Code::GATEWAY_LOST, "rcc-forward", "the gateway on the host went away", "start the session again, on the host")
+    Problem::new(
+        Code::GATEWAY_LOST,
+        "rcc-forward",
+        "the gateway on the host went away",
+        "start the session again, on the host",
+    )
 }
 
 fn pass_on(launcher: &OwnedFd, packet: &[u8]) {

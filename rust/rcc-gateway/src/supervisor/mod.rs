@@ -284,7 +284,8 @@ impl Supervisor {
         }
         self.resolv_conf.look();
         let lines = self.budgets.lines_of(uid);
-        let worker = start(launcher, uid, &self.resolv_conf, lines, self.forwarders.can_come()).map_err(|e| failed(&e))?;
+        let worker =
+            start(launcher, uid, &self.resolv_conf, lines, self.forwarders.can_come()).map_err(|e| failed(&e))?;
         self.workers.push(worker);
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, accept4, bind, connect,
-    getsockname, listen as start, socket, socketpair,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname,
+    listen as start, socket, socketpair,
 };
 use rcc_proto::forwarded::{FORWARD_PORT, FORWARD_SOCKET};
 use rcc_proto::{GATEWAY_SOCKET, LOG_SOCKET};
@@ -41,7 +41,12 @@ pub fn listen() -> Result<Sockets, Problem> {
     }
     let are_systemds = sessions.is_some() && log.is_some();
     let or_made = |given: Option<OwnedFd>, path| given.map_or_else(|| made(path), Ok);
-    Ok(Sockets { sessions: or_made(sessions, GATEWAY_SOCKET)?, log: or_made(log, LOG_SOCKET)?, forwarders, are_systemds })
+    Ok(Sockets {
+        sessions: or_made(sessions, GATEWAY_SOCKET)?,
+        log: or_made(log, LOG_SOCKET)?,
+        forwarders,
+        are_systemds,
+    })
 }
 
 /// What a socket is for.

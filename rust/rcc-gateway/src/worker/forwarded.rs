@@ -19,8 +19,8 @@ use serde_json::json;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 /// The longest packet of a forwarder's, in bytes.
@@ -62,7 +62,7 @@ fn descriptor(from: &OwnedFd, into: &mut [u8], flags: MsgFlags) -> nix::Result<(
     for one in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = one {
             // SAFETY: the kernel has just installed these descriptors for this process; nothing else knows them.
-            fd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).last();
+            fd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next_back();
         }
     }
     Ok((message.bytes, fd))
@@ -95,7 +95,12 @@ pub async fn serve(session: Rc<Session>, link: Rc<Link>, admission: Admission, o
 const ARRIVALS: &str = "what forwarders bring";
 
 fn lost(what: &str) -> Problem {
-    Problem::new(Code::FORWARD_LOST, "forwarder", what, "see what became of the virtual machine, and start the session again")
+    Problem::new(
+        Code::FORWARD_LOST,
+        "forwarder",
+        what,
+        "see what became of the virtual machine, and start the session again",
+    )
 }
 
 /// The session's conversation, as far as it is the forwarder's.

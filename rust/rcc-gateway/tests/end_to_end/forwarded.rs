@@ -158,9 +158,8 @@ fn a_taken_over_forwarder_has_its_sessions_rights_and_no_others() {
             assert!(rest.is_empty() || rest == b"\0\0" || rest == b"\0\x02\0x\0\0", "{rest:?}");
         }
         // No more connections at once than the agent may have.
-        let mut many: Vec<_> = (0..60)
-            .map(|_| stream(&world, Stream::Connection(ADDRESS.parse().unwrap()), session, &secret))
-            .collect();
+        let mut many: Vec<_> =
+            (0..60).map(|_| stream(&world, Stream::Connection(ADDRESS.parse().unwrap()), session, &secret)).collect();
         let through = many.iter_mut().filter_map(|c| c.write_all(b"\0\x02\0x").ok().and_then(|()| frame(c).ok()));
         assert_eq!(through.count(), 20);
         drop(many);
@@ -269,10 +268,8 @@ fn a_session_ends_with_whichever_of_the_two_sides_goes() {
             .map(|(session, c)| {
                 c.write_all(b"\0").is_err() || {
                     let guest = session.guest.as_ref().unwrap();
-                    let mut fds = [nix::poll::PollFd::new(
-                        std::os::fd::AsFd::as_fd(guest),
-                        nix::poll::PollFlags::POLLIN,
-                    )];
+                    let mut fds =
+                        [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(guest), nix::poll::PollFlags::POLLIN)];
                     nix::poll::poll(&mut fds, 1000u16).unwrap() > 0
                 }
             })

@@ -163,7 +163,9 @@ impl World {
         for at in ["/etc", "/run", "/var/log"] {
             tmpfs(at);
         }
-        for (folder, uid) in [("/etc/rcc", 0), ("/run/rcc", RCC), ("/var/log/rcc", RCC), ("/run/bin", 0), ("/etc/bin", 0)] {
+        for (folder, uid) in
+            [("/etc/rcc", 0), ("/run/rcc", RCC), ("/var/log/rcc", RCC), ("/run/bin", 0), ("/etc/bin", 0)]
+        {
             fs::create_dir(folder).unwrap();
             chown(folder, Some(uid), Some(uid)).unwrap();
         }
@@ -350,7 +352,14 @@ pub fn start_gateway(guest: Option<&Guest>) -> Child {
 }
 
 pub fn open(version: rcc_proto::Version) -> Open {
-    Open { version, project: "/home/alice/p".into(), agent: "run".into(), grants: vec![], credentials: vec![], ticket: None }
+    Open {
+        version,
+        project: "/home/alice/p".into(),
+        agent: "run".into(),
+        grants: vec![],
+        credentials: vec![],
+        ticket: None,
+    }
 }
 
 /// A namespace as the hook makes it, and its three sockets.

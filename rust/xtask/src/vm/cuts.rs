@@ -6,10 +6,10 @@
 
 use super::Place;
 use super::image::USER;
-use rcc_machine::{BOOT, Disks, Machine, PATIENCE, Who};
 use super::script;
 use crate::steps::Steps;
 use anyhow::{Context as _, Result, ensure};
+use rcc_machine::{BOOT, Disks, Machine, PATIENCE, Who};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::time::{Duration, Instant};

@@ -67,8 +67,7 @@ pub fn ensure(workspace: &Workspace, mirror: Option<&str>, log: &Path) -> Result
     packages.extend(MACHINE);
     let key = key(&packages);
     let place = workspace.target.join("vm").join(&key);
-    let image =
-        Image { disk: place.join("disk.img"), kernel: place.join("vmlinuz"), initrd: place.join("initrd.img") };
+    let image = Image { disk: place.join("disk.img"), kernel: place.join("vmlinuz"), initrd: place.join("initrd.img") };
     if place.is_dir() {
         return Ok(image);
     }

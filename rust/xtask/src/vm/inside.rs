@@ -3,8 +3,8 @@
 //! A line of JSON a command, a line an answer, by a virtio port. Several commands can be under way at once.
 
 use super::image::USER;
-use rcc_machine::PORT;
 use anyhow::{Context as _, Result};
+use rcc_machine::PORT;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};

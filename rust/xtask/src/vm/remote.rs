@@ -26,10 +26,7 @@ pub fn run(workspace: &Workspace, steps: &Steps, image: &Image, programs: &Path,
     let here = workspace.target.join("debug");
     let built = steps.run("second disk", || built(workspace, programs))?;
     let mut command = as_root();
-    command.args([
-        format!("{BINARIES}={}", programs.display()),
-        format!("{AGENTS}={}", workspace.agents().display()),
-    ]);
+    command.args([format!("{BINARIES}={}", programs.display()), format!("{AGENTS}={}", workspace.agents().display())]);
     command.arg(here.join("rcc-world")).args(["run", "--user", "dev", "--"]);
     command.arg(here.join("rcc-remote")).arg(if form.whole { "whole" } else { "short" });
     command.args([&image.disk, &image.kernel, &image.initrd, &built, &workspace.target.join("vm/remote")]);

@@ -5,10 +5,10 @@
 //! and is the administrator who edits the policy.
 
 use super::image::BUILT;
-use rcc_machine::{Machine, PATIENCE, Who};
 use super::state;
 use crate::steps::Steps;
 use anyhow::{Context as _, Result, ensure};
+use rcc_machine::{Machine, PATIENCE, Who};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 

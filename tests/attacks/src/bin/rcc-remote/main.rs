@@ -21,7 +21,7 @@ use rcc_attacks::table;
 use rcc_machine::Image;
 use rcc_rig::Rig;
 use rcc_world::World;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         [form, disk, kernel, initrd, built, folder, vsock @ ..] => {
             let image = Image { disk: disk.into(), kernel: kernel.into(), initrd: initrd.into() };
             let channel = vsock.first().map_or(Channel::Network, |program| Channel::Vsock(program.into()));
-            remote(form == "whole", &image, built.into(), folder.into(), channel)
+            remote(form == "whole", &image, built.into(), Path::new(folder), channel)
         }
         _ => Err(anyhow::anyhow!("started by cargo xtask vm --remote")),
     };
@@ -56,7 +56,7 @@ fn step<T>(name: &str, what: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-fn remote(whole: bool, image: &Image, built: PathBuf, folder: PathBuf, channel: Channel) -> Result<()> {
+fn remote(whole: bool, image: &Image, built: PathBuf, folder: &Path, channel: Channel) -> Result<()> {
     let world = World::here().context("not in a world")??;
     let monitor = step("the monitor's place", || Monitor::new(&world, channel))?;
     let mut rig = Rig::start(&world, ALLOWED, "")?;
@@ -64,7 +64,7 @@ fn remote(whole: bool, image: &Image, built: PathBuf, folder: PathBuf, channel: 
     let _ = std::fs::remove_file(rcc_proto::GATEWAY_SOCKET);
     step("gateway", || rig.start_gateway_hearing(std::slice::from_ref(&monitor.listener)))?;
     let _targets = Targets::place(&rig)?;
-    let machine = step("boot", || monitor.boot(&rig, image, built, &folder))?;
+    let machine = step("boot", || monitor.boot(&rig, image, built, folder))?;
     let mut guest = step("the machine's rcc", || Guest::set_up(machine, &monitor, &rig))?;
 
     let mut all = vec![step("a session", || session(&rig, &mut guest))];
@@ -103,22 +103,28 @@ fn session(rig: &Rig<'_>, guest: &mut Guest) -> Result<()> {
     ensure!(said.contains("reached") && said.contains("denied") && said.contains("\n200\n"), "{said}");
     ensure!(!rig.world.hits_with(&token)?.is_empty(), "nobody saw the request: {said}");
     let log = std::fs::read_to_string(rcc_rig::LOG)?;
-    for words in [&["\"forwarder\""][..], &["\"connect\"", "allowed.example"], &["\"request\"", "/v1/messages", "200"]] {
+    for words in [&["\"forwarder\""][..], &["\"connect\"", "allowed.example"], &["\"request\"", "/v1/messages", "200"]]
+    {
         ensure!(log.lines().any(|l| words.iter().all(|w| l.contains(w))), "no line with {words:?}:\n{log}");
     }
     // The machine never had the key, whoever looks.
     let key = &rig.world.at.model_keys.api_key;
-    ensure!(!guest.root(&format!("grep -rsa -m1 -e {key} /proc/[0-9]*/environ /home /run /tmp || true"))?.contains(key));
+    ensure!(
+        !guest.root(&format!("grep -rsa -m1 -e {key} /proc/[0-9]*/environ /home /run /tmp || true"))?.contains(key)
+    );
     person.farewell("RCC-417")
 }
 
 /// A grant that the person gives on the host is in force in the machine, and its end cuts.
 fn grants(rig: &Rig<'_>, guest: &mut Guest) -> Result<()> {
     let mut person = Person::open(rig)?;
-    let running = guest.begin_session(&mut person, "until test -e granted; do sleep 0.2; done
+    let running = guest.begin_session(
+        &mut person,
+        "until test -e granted; do sleep 0.2; done
         curl -fsS -m 60 http://also-allowed.example/ > /dev/null && echo granted
         touch asks; until test -e denied; do sleep 0.2; done
-        curl -fsS -m 60 http://allowed.example/ > /dev/null || echo denied")?;
+        curl -fsS -m 60 http://allowed.example/ > /dev/null || echo denied",
+    )?;
     person.expect("begun")?;
     person.say("grants also-allowed.example:80")?;
     person.expect("granted")?;
@@ -134,8 +140,11 @@ fn grants(rig: &Rig<'_>, guest: &mut Guest) -> Result<()> {
 /// Without the host's firewall nothing moves; with it again, everything does.
 fn held(rig: &Rig<'_>, guest: &mut Guest) -> Result<()> {
     let mut person = Person::open(rig)?;
-    let running = guest.begin_session(&mut person, "until test -e stop; do
-        curl -sS -m 5 -o /dev/null http://allowed.example/ && echo -n . >> marks || echo -n x >> marks; done")?;
+    let running = guest.begin_session(
+        &mut person,
+        "until test -e stop; do
+        curl -sS -m 5 -o /dev/null http://allowed.example/ && echo -n . >> marks || echo -n x >> marks; done",
+    )?;
     person.expect("begun")?;
     let marks = |guest: &mut Guest| guest.root("cat /home/dev/project/marks 2>/dev/null || true");
     let until = |guest: &mut Guest, good: &dyn Fn(&str) -> bool| -> Result<()> {

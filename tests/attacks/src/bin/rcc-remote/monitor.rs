@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// The group that the monitor alone has; on a Mac, `_rccnet`.
 const GROUP: u32 = 399;
 /// A port of the host's loopback on which a service of the person's listens.
-pub const SERVICE: u16 = 9999;
+const SERVICE: u16 = 9999;
 const NAME: &str = "monitor";
 /// The group reaches the gateway's port on its own loopback, and nothing else.
 const WALL: &str = "table inet wall {
@@ -72,7 +72,11 @@ impl Monitor {
             run("ip", &line.split(' ').collect::<Vec<_>>())?;
         }
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        nft("nft", &[], "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }")?;
+        nft(
+            "nft",
+            &[],
+            "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }",
+        )?;
         let namespace = Arc::new(OwnedFd::from(File::open(Path::new("/run/netns").join(NAME))?));
         let service = Arc::<Mutex<Vec<u8>>>::default();
         let (heard, inside) = (service.clone(), namespace.clone());
@@ -99,15 +103,8 @@ impl Monitor {
             listener = socket.into();
             vsock = Some(other_half(program, &user, &namespace)?);
         }
-        let this = Self { listener, channel, namespace, service, user, vsock };
-        this.wall(true)?;
-        Ok(this)
-    }
-
-    /// Puts the wall up, or takes it down.
-    pub fn wall(&self, up: bool) -> Result<()> {
-        let text = if up { WALL } else { "delete table inet wall" };
-        nft("ip", &["netns", "exec", NAME, "nft"], text)
+        wall(true)?;
+        Ok(Self { listener, channel, namespace, service, user, vsock })
     }
 
     /// Whether the person's service on the host's loopback has seen a token.
@@ -132,15 +129,26 @@ impl Monitor {
         let disks = Disks::fresh(image, layer.clone(), built)?;
         chown(&layer, Some(rig.user.id), Some(GROUP))?;
         let mut devices: Vec<String> = match &self.vsock {
-            None => ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-m", "2048"].map(str::to_owned).into(),
+            None => {
+                ["-netdev", "user,id=n", "-device", "virtio-net-pci,netdev=n", "-m", "2048"].map(str::to_owned).into()
+            }
             Some((_, sockets)) => {
                 let socket = sockets.path().join("vhost");
-                ["-nic", "none", "-m", "2048", "-object", "memory-backend-memfd,id=m,size=2048M,share=on", "-machine", "memory-backend=m"]
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain(["-chardev".to_owned(), format!("socket,id=v,path={}", socket.display())])
-                    .chain(["-device", "vhost-user-vsock-pci,chardev=v"].map(str::to_owned))
-                    .collect()
+                [
+                    "-nic",
+                    "none",
+                    "-m",
+                    "2048",
+                    "-object",
+                    "memory-backend-memfd,id=m,size=2048M,share=on",
+                    "-machine",
+                    "memory-backend=m",
+                ]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(["-chardev".to_owned(), format!("socket,id=v,path={}", socket.display())])
+                .chain(["-device", "vhost-user-vsock-pci,chardev=v"].map(str::to_owned))
+                .collect()
             }
         };
         devices.extend(["-sandbox", "on,spawn=deny"].map(str::to_owned));
@@ -154,6 +162,12 @@ impl Monitor {
         })?;
         Ok(machine)
     }
+}
+
+/// Puts the wall up, or takes it down.
+pub fn wall(up: bool) -> Result<()> {
+    let text = if up { WALL } else { "delete table inet wall" };
+    nft("ip", &["netns", "exec", NAME, "nft"], text)
 }
 
 impl Drop for Monitor {
