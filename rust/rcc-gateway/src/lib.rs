@@ -12,6 +12,7 @@
 pub mod api;
 pub mod client_hello;
 pub mod dns;
+#[cfg(target_os = "linux")]
 pub mod forward;
 pub mod framed;
 pub mod http1;
@@ -20,4 +21,5 @@ mod rate;
 pub mod reader;
 pub mod stand_in;
 pub mod supervisor;
+mod system;
 pub mod worker;

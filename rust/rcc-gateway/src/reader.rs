@@ -7,10 +7,10 @@ use crate::supervisor::journal::LOG;
 use crate::worker::confine;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, send};
+use rcc_host::packets;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ fn follow(caller: &OwnedFd, uid: u32) -> io::Result<()> {
     loop {
         let mut fds = [PollFd::new(caller.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::from(LOOK)) {
-            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(0) | Err(Errno::EINTR) if confine::supervisor_lives() => {}
             _ => return Ok(()),
         }
         // Asked before the last look: a file that was moved away gets no more lines soon after.
@@ -70,13 +70,12 @@ fn has_moved(file: &File) -> bool {
 /// Sends a packet, waiting for room; the caller's end is an error.
 fn deliver(caller: &OwnedFd, packet: &[u8]) -> io::Result<()> {
     loop {
-        match send(caller.as_raw_fd(), packet, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EAGAIN) => {
+        match packets::send_now(caller, packet) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 poll(&mut [PollFd::new(caller.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE)?;
             }
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which addresses are this machine's own or on one of its links, from the text of `/proc/net`.
+//! Which addresses are this machine's own or on one of its links: from the text of `/proc/net`, or from what interfaces have.
 //!
 //! A name whose address is the machine's own, or its neighbour's, is no public name even where that address is global
 //! (every IPv6 LAN). Prefixes of point-to-point devices (`WireGuard`, PPP) are not on-link: what lies behind them is
@@ -125,6 +125,25 @@ impl HostNet {
     }
 }
 
+impl HostNet {
+    /// Adds an address of an interface's, with its mask. A loopback's whole prefix is the machine's own; what lies behind a
+    /// point-to-point link is reached as through a gateway.
+    pub fn interface(&mut self, address: IpAddr, mask: Option<IpAddr>, loopback: bool, point_to_point: bool) {
+        self.own.push(address.into());
+        let ones = mask.map(|mask| match mask {
+            IpAddr::V4(mask) => u32::from(mask).leading_ones(),
+            IpAddr::V6(mask) => u128::from(mask).leading_ones(),
+        });
+        let prefix = ones.and_then(|ones| IpNet::new(address, u8::try_from(ones).ok()?).ok()).map(|net| net.trunc());
+        match prefix {
+            Some(prefix) if loopback => self.own.push(prefix),
+            // A mask of nothing would be everything.
+            Some(prefix) if !point_to_point && prefix.prefix_len() > 0 => self.on_link.push(prefix),
+            _ => {}
+        }
+    }
+}
+
 /// The text of the kernel's tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables<'a> {
@@ -146,6 +165,26 @@ fn address6(hex: &str) -> Option<Ipv6Addr> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn interfaces_have_addresses_and_links() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut net = HostNet::default();
+        net.interface(ip("127.0.0.1"), Some(ip("255.0.0.0")), true, false);
+        net.interface(ip("192.168.1.7"), Some(ip("255.255.255.0")), false, false);
+        net.interface(ip("2001:db8:1::7"), Some(ip("ffff:ffff:ffff:ffff::")), false, false);
+        net.interface(ip("100.64.0.2"), Some(ip("255.192.0.0")), false, true);
+        net.interface(ip("198.51.100.1"), Some(ip("0.0.0.0")), false, false);
+        for own in ["127.0.0.1", "127.9.9.9", "192.168.1.7", "2001:db8:1::7", "100.64.0.2", "198.51.100.1"] {
+            assert!(net.is_own(ip(own)), "{own}");
+        }
+        for on_link in ["192.168.1.200", "2001:db8:1::200"] {
+            assert!(net.is_on_link(ip(on_link)) && !net.is_own(ip(on_link)), "{on_link}");
+        }
+        for neither in ["100.64.0.9", "203.0.113.1", "2001:db8:2::1"] {
+            assert!(!net.is_on_link(ip(neither)) && !net.is_own(ip(neither)), "{neither}");
+        }
+    }
 
     const FIB: &str = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 10.1.2.0\n        /24 link UNICAST\nLocal:\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 11.0.0.0\n        /8 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n     |-- 127.0.0.0\n        /8 host LOCAL\n";
     const ROUTE: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\neth0\t00000000\t0102010A\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t0002010A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\nwg0\t0000630A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\nppp0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n";

@@ -70,7 +70,11 @@ pub fn place(path: &Path) -> io::Result<PathBuf> {
 pub fn attribute(path: &Path, name: &std::ffi::CStr, value: &mut [u8]) -> io::Result<usize> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: both strings end with a zero, and the kernel writes `value.len()` bytes at most to `value`.
+    #[cfg(target_os = "linux")]
     let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    // SAFETY: the same; nothing of the value is left out, and no option is set.
+    #[cfg(target_os = "macos")]
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len(), 0, 0) };
     usize::try_from(length).map_err(|_| io::Error::last_os_error())
 }
 

@@ -5,6 +5,7 @@ use crate::beneath;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Whether the agent may write.
@@ -35,13 +36,13 @@ impl Added {
     /// Opens an absolute path, through no link.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
         let root = File::open("/")?;
-        let opened = beneath::open(&root, path.strip_prefix("/").unwrap_or(path), libc::O_PATH)?;
+        let opened = beneath::open(&root, path.strip_prefix("/").unwrap_or(path), beneath::PLACE)?;
         Self::of(path, access, &opened)
     }
 
     /// Something that is open already.
     pub fn of(path: &Path, access: Access, opened: &OwnedFd) -> io::Result<Self> {
-        let about = nix::sys::stat::fstat(opened)?;
-        Ok(Self { path: path.to_owned(), access, device: about.st_dev, inode: about.st_ino, owner: about.st_uid })
+        let about = File::from(opened.try_clone()?).metadata()?;
+        Ok(Self { path: path.to_owned(), access, device: about.dev(), inode: about.ino(), owner: about.uid() })
     }
 }

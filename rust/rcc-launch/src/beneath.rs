@@ -1,18 +1,45 @@
 //! The only way in which host code opens what an agent can write: below a folder that is open already, through no
-//! link, across no surprise (openat2(2), Linux 5.6).
+//! link, across no surprise (openat2(2), Linux 5.6; on a Mac `O_NOFOLLOW_ANY`, macOS 11, and no `..` in the path).
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use std::fs::File;
-use std::io::{self, Read};
+use nix::fcntl::OFlag;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// The flag that opens a place without its content. macOS has none: there a file is opened to read, and never waited for.
+#[cfg(target_os = "linux")]
+pub const PLACE: i32 = libc::O_PATH;
+/// The same.
+#[cfg(target_os = "macos")]
+pub const PLACE: i32 = libc::O_RDONLY | libc::O_NONBLOCK;
+
 /// Opens `path` below `folder`. Fails with `ELOOP` on any symbolic link and with `EXDEV` on `..` out of it.
+#[cfg(target_os = "linux")]
 pub fn open(folder: impl AsFd, path: &Path, flags: i32) -> io::Result<OwnedFd> {
+    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
     let how = OpenHow::new()
         .flags(OFlag::from_bits_retain(flags) | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     Ok(openat2(folder, path, how)?)
+}
+
+/// Opens `path` below `folder`. Fails with `ELOOP` on any symbolic link and with `EXDEV` on `..`.
+#[cfg(target_os = "macos")]
+pub fn open(folder: impl AsFd, path: &Path, flags: i32) -> io::Result<OwnedFd> {
+    use std::path::Component;
+    if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    let flags = OFlag::from_bits_retain(flags | libc::O_NOFOLLOW_ANY) | OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::openat(folder, path, flags, nix::sys::stat::Mode::empty())?)
+}
+
+/// Writes a new file.
+pub fn write_new(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text)
 }
 
 /// Reads a regular file of at most `limit` bytes below `folder`; anything else is an error. Never blocks: a FIFO or a

@@ -2,6 +2,7 @@
 //! tells whether its launcher lives; what a dead one left is taken away at the next start.
 
 use crate::added::{Access, Added};
+pub use crate::beneath::write_new;
 use crate::home::disk_problem;
 use crate::machine::Machine;
 use crate::process;
@@ -69,12 +70,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         self.remove();
     }
-}
-
-/// Writes a new file.
-pub fn write_new(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text)
 }
 
 /// How long the kernel may take to close the files of a launcher that was killed.

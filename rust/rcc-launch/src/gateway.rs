@@ -2,14 +2,16 @@
 
 use crate::packet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+use rcc_host::packets;
 use rcc_proto::{
     FromGateway, GATEWAY_SOCKET, GATEWAY_USER, LISTEN_SOCKETS, Open, Opened, Secret, Summary, ToGateway, VERSION,
 };
 use rcc_report::{Code, Problem};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the gateway may take for an answer, in seconds.
@@ -167,22 +169,16 @@ impl AsFd for Gateway {
 
 /// Calls, and says the first word.
 fn greet(message: &ToGateway) -> Result<(OwnedFd, FromGateway), Problem> {
-    let connection = call().map_err(absent)?;
+    let connection = packets::call(Path::new(GATEWAY_SOCKET)).map_err(|e| absent(&e))?;
     genuine(&connection)?;
     setsockopt(&connection, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE)).map_err(|e| lost(&e.into()))?;
     let answer = ask(&connection, message, &[])?;
     Ok((connection, answer))
 }
 
-fn call() -> nix::Result<OwnedFd> {
-    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(socket.as_raw_fd(), &UnixAddr::new(GATEWAY_SOCKET)?)?;
-    Ok(socket)
-}
-
 /// The one who listens must be the gateway's user, or root on its behalf (systemd makes the socket).
 pub(crate) fn genuine(connection: &OwnedFd) -> Result<(), Problem> {
-    let peer = getsockopt(connection, sockopt::PeerCredentials).map_err(|e| lost(&e.into()))?.uid();
+    let peer = packets::peer(connection).map_err(|e| lost(&e))?;
     let gateways = || rcc_preflight::probe::account(GATEWAY_USER).ok().flatten().is_some_and(|u| u.uid == peer);
     if peer == 0 || gateways() {
         return Ok(());
@@ -220,11 +216,11 @@ fn answer(connection: &OwnedFd) -> Result<FromGateway, Problem> {
     }
 }
 
-fn absent(error: nix::Error) -> Problem {
+fn absent(error: &io::Error) -> Problem {
     Problem::new(
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
-        format!("no gateway answers there: {}", error.desc()),
+        format!("no gateway answers there: {error}"),
         format!("{}    (again after each start of a machine without systemd)", rcc_preflight::probe::setup_command()),
     )
 }
@@ -258,10 +254,10 @@ fn unexpected(message: &FromGateway) -> Problem {
     )
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use nix::sys::socket::socketpair;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     #[test]
     fn the_gateways_reason_is_heard_although_it_went_before_it_read_all() {

@@ -1,11 +1,12 @@
 //! The person's own lines of the gateway's log, by its second socket.
 
 use crate::gateway::genuine;
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, socket};
+use rcc_host::packets;
 use rcc_proto::{LOG_SOCKET, MAX_PACKET};
 use rcc_report::{Code, Problem};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// An open log.
 pub struct Log {
@@ -23,13 +24,8 @@ pub enum Part {
 impl Log {
     /// Calls the gateway.
     pub fn open() -> Result<Self, Problem> {
-        let call = || -> nix::Result<OwnedFd> {
-            let socket = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-            connect(socket.as_raw_fd(), &UnixAddr::new(LOG_SOCKET)?)?;
-            Ok(socket)
-        };
-        let connection = call().map_err(|e| {
-            let what = format!("no gateway answers there: {}", e.desc());
+        let connection = packets::call(Path::new(LOG_SOCKET)).map_err(|e| {
+            let what = format!("no gateway answers there: {e}");
             let remedy = rcc_preflight::probe::setup_command();
             Problem::new(Code::GATEWAY_ABSENT, LOG_SOCKET, what, remedy)
         })?;
@@ -41,10 +37,10 @@ impl Log {
     pub fn next(&self) -> Result<Part, Problem> {
         let mut bytes = vec![0; MAX_PACKET];
         loop {
-            match recv(self.connection.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+            match packets::receive(&self.connection, &mut bytes) {
                 Ok(1) if bytes.first() == Some(&b'\n') => return Ok(Part::Now),
                 Ok(n @ 1..) => return Ok(Part::Lines(String::from_utf8_lossy(&bytes[..n]).into_owned())),
-                Err(Errno::EINTR) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(0) | Err(_) => {
                     let what = "the gateway hung up: it ended, the policy's `users` does not name you, or you read the log more than four times at once";
                     return Err(Problem::new(Code::GATEWAY_LOST, LOG_SOCKET, what, "try again"));

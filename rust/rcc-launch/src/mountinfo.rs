@@ -25,6 +25,43 @@ impl std::fmt::Display for Malformed {
     }
 }
 
+/// All that this process sees.
+#[cfg(target_os = "linux")]
+pub fn own() -> Result<Vec<Mount>, String> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
+    parse(&text).map_err(|e| e.to_string())
+}
+
+/// All that there are (getfsstat(2)); of each the whole is seen.
+#[cfg(target_os = "macos")]
+pub fn own() -> Result<Vec<Mount>, String> {
+    use std::ffi::CStr;
+    let failed = || std::io::Error::last_os_error().to_string();
+    // SAFETY: without a buffer the kernel only counts.
+    let count = unsafe { libc::getfsstat(std::ptr::null_mut(), 0, libc::MNT_NOWAIT) };
+    // One that is mounted meanwhile must be seen, too: room for some more, and an error if that is all used.
+    let room = usize::try_from(count).map_err(|_| failed())? + 16;
+    // SAFETY: all zeroes are a statfs without content.
+    let mut all: Vec<libc::statfs> = vec![unsafe { std::mem::zeroed() }; room];
+    let size = libc::c_int::try_from(size_of_val(all.as_slice())).map_err(|e| e.to_string())?;
+    // SAFETY: the kernel writes `size` bytes at most, which the vector has.
+    let count = unsafe { libc::getfsstat(all.as_mut_ptr(), size, libc::MNT_NOWAIT) };
+    let count = usize::try_from(count).map_err(|_| failed())?;
+    if count >= room {
+        return Err("file systems come and go too fast to be listed".into());
+    }
+    let text = |field: &[libc::c_char]| {
+        // SAFETY: the kernel ends each with a zero, within its field.
+        OsString::from_vec(unsafe { CStr::from_ptr(field.as_ptr()) }.to_bytes().to_vec())
+    };
+    let mount = |found: &libc::statfs| Mount {
+        point: text(&found.f_mntonname).into(),
+        root: "/".into(),
+        kind: text(&found.f_fstypename).to_string_lossy().into_owned(),
+    };
+    Ok(all.iter().take(count).map(mount).collect())
+}
+
 /// All mounts, in the kernel's order.
 pub fn parse(text: &str) -> Result<Vec<Mount>, Malformed> {
     text.lines().enumerate().map(|(i, line)| line_of(line).ok_or(Malformed(i + 1))).collect()

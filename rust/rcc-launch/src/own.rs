@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Claude Code's own configuration grows with every project and prompt.
@@ -159,23 +160,27 @@ struct Room {
     entries: usize,
 }
 
+// Of a mode, as 32 bits on each system.
+const FORMAT: u32 = 0o170_000;
+const PLAIN: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
+
 fn tree(base: &OwnedFd, path: &Path, depth: usize, room: &mut Room, left: &mut Vec<PathBuf>) -> io::Result<Tree> {
-    let opened = beneath::open(base, path, libc::O_PATH | libc::O_NOFOLLOW)?;
-    let about = nix::sys::stat::fstat(&opened)?;
+    let opened = beneath::open(base, path, beneath::PLACE | libc::O_NOFOLLOW)?;
+    let about = File::from(opened).metadata()?;
     let too_much =
         || io::Error::other(format!("all that is brought is more than {} MiB or {ENTRY_LIMIT} files", ALL_LIMIT >> 20));
     room.entries = room.entries.checked_sub(1).ok_or_else(too_much)?;
-    match about.st_mode & libc::S_IFMT {
-        libc::S_IFREG if about.st_nlink > 1 => {
-            Err(io::Error::other("it is a hard link: the same file has another name"))
-        }
-        libc::S_IFREG => {
+    match about.mode() & FORMAT {
+        PLAIN if about.nlink() > 1 => Err(io::Error::other("it is a hard link: the same file has another name")),
+        PLAIN => {
             let bytes = beneath::read(base, path, FILE_LIMIT)?;
             room.bytes = room.bytes.checked_sub(bytes.len() as u64).ok_or_else(too_much)?;
-            Ok(Tree::File(bytes, about.st_mode & 0o100 != 0))
+            Ok(Tree::File(bytes, about.mode() & 0o100 != 0))
         }
-        libc::S_IFDIR if depth == 0 => Err(io::Error::other("its folders are nested too deeply")),
-        libc::S_IFDIR => {
+        FOLDER if depth == 0 => Err(io::Error::other("its folders are nested too deeply")),
+        FOLDER => {
             let listed = beneath::open(base, path, libc::O_RDONLY | libc::O_DIRECTORY)?;
             let mut names: Vec<OsString> = Dir::from_fd(listed)?
                 .iter()
@@ -188,13 +193,13 @@ fn tree(base: &OwnedFd, path: &Path, depth: usize, room: &mut Room, left: &mut V
             for name in names {
                 let inner = path.join(&name);
                 match kind(base, &inner)? {
-                    libc::S_IFREG | libc::S_IFDIR => entries.push((name, tree(base, &inner, depth - 1, room, left)?)),
+                    PLAIN | FOLDER => entries.push((name, tree(base, &inner, depth - 1, room, left)?)),
                     _ => left.push(inner),
                 }
             }
             Ok(Tree::Folder(entries))
         }
-        libc::S_IFLNK => Err(io::Error::from_raw_os_error(libc::ELOOP)),
+        LINK => Err(io::Error::from_raw_os_error(libc::ELOOP)),
         _ => Err(io::Error::other("neither a file nor a folder")),
     }
 }
@@ -202,16 +207,16 @@ fn tree(base: &OwnedFd, path: &Path, depth: usize, room: &mut Room, left: &mut V
 /// The kind of an entry, itself and not what it leads to. The last part of a path may be a link here.
 fn kind(base: &OwnedFd, path: &Path) -> io::Result<u32> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = beneath::open(base, parent, libc::O_PATH | libc::O_DIRECTORY)?;
+    let folder = beneath::open(base, parent, beneath::PLACE | libc::O_DIRECTORY)?;
     let name = path.file_name().unwrap_or_default();
     let about = nix::sys::stat::fstatat(folder.as_fd(), name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    Ok(about.st_mode & libc::S_IFMT)
+    Ok(u32::from(about.st_mode) & FORMAT)
 }
 
 /// Writes a copy as new files, for the person alone.
 pub fn write(tree: &Tree, to: &Path) -> io::Result<()> {
     match tree {
-        Tree::File(bytes, can_be_run) => crate::folder::write_new(to, bytes, if *can_be_run { 0o700 } else { 0o600 }),
+        Tree::File(bytes, can_be_run) => beneath::write_new(to, bytes, if *can_be_run { 0o700 } else { 0o600 }),
         Tree::Folder(entries) => {
             fs::create_dir(to)?;
             entries.iter().try_for_each(|(name, tree)| write(tree, &to.join(name)))

@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 /// person runs. Their real places count: a
 /// repository of dotfiles has links into itself.
 const SENSITIVE: &[&str] = &[
+    #[cfg(target_os = "macos")]
+    ".Trash",
     ".asdf",
     ".aws",
     ".azure",
@@ -93,10 +95,16 @@ const SENSITIVE: &[&str] = &[
     ".zprofile",
     ".zshenv",
     ".zshrc",
+    #[cfg(target_os = "macos")]
+    "Applications",
+    // Keychains, LaunchAgents, what programs keep, and what iCloud brings to other machines.
+    #[cfg(target_os = "macos")]
+    "Library",
     "bin",
     "go/bin",
 ];
 /// Folders of the system: none of them, nor what lies in them, is a project.
+#[cfg(target_os = "linux")]
 const SYSTEM: &[&str] = &[
     "/bin",
     "/boot",
@@ -112,9 +120,32 @@ const SYSTEM: &[&str] = &[
     "/sys",
     "/usr",
 ];
+/// Folders of the system: none of them, nor what lies in them, is a project. /etc, /tmp and /var lead into /private.
+#[cfg(target_os = "macos")]
+const SYSTEM: &[&str] = &[
+    "/.vol",
+    "/Applications",
+    "/Library",
+    "/Network",
+    "/System",
+    "/bin",
+    "/cores",
+    "/dev",
+    "/etc",
+    "/nix",
+    "/opt/homebrew",
+    "/private",
+    "/sbin",
+    "/usr",
+    "/var",
+];
 /// Folders that hold others' files, but may have a project somewhere in them.
+#[cfg(target_os = "linux")]
 const SHARED: &[&str] =
     &["/", "/home", "/media", "/mnt", "/opt", "/root", "/srv", "/tmp", "/var", "/var/lib", "/var/tmp"];
+/// Folders that hold others' files, but may have a project somewhere in them.
+#[cfg(target_os = "macos")]
+const SHARED: &[&str] = &["/", "/Users", "/Users/Shared", "/Volumes", "/opt"];
 
 /// A folder that may be worked on.
 #[derive(Debug, Serialize)]
@@ -185,14 +216,15 @@ impl Project {
             io::ErrorKind::NotADirectory => missing(path, "not a folder"),
             _ => missing(path, &e.to_string()),
         })?;
-        let about = nix::sys::stat::fstat(&folder).map_err(|e| missing(path, e.desc()))?;
-        if !owners.contains(&about.st_uid) {
-            return Err(missing(path, &format!("it belongs to another user (id {})", about.st_uid)));
+        let folder = File::from(folder);
+        let about = folder.metadata().map_err(|e| missing(path, &e.to_string()))?;
+        if !owners.contains(&about.uid()) {
+            return Err(missing(path, &format!("it belongs to another user (id {})", about.uid())));
         }
-        other_names(path, (about.st_dev, about.st_ino), &machine.person)?;
+        other_names(path, (about.dev(), about.ino()), &machine.person)?;
         mounts(path)?;
         sockets(path)?;
-        Ok(Self { path: path.to_owned(), device: about.st_dev, inode: about.st_ino, folder })
+        Ok(Self { path: path.to_owned(), device: about.dev(), inode: about.ino(), folder: folder.into() })
     }
 }
 
@@ -336,8 +368,7 @@ fn other_names(path: &Path, identity: (u64, u64), person: &Person) -> Result<(),
 fn mounts(path: &Path) -> Result<(), Problem> {
     let unread =
         |what: String| Problem::new(Code::PROJECT_FOREIGN_MOUNT, path.display().to_string(), what, "mount /proc");
-    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|e| unread(e.to_string()))?;
-    let all = mountinfo::parse(&text).map_err(|e| unread(e.to_string()))?;
+    let all = mountinfo::own().map_err(unread)?;
     match all.iter().find(|m| m.point != path && m.point.starts_with(path)) {
         None => Ok(()),
         Some(mount) => Err(Problem::new(
@@ -350,6 +381,9 @@ fn mounts(path: &Path) -> Result<(), Problem> {
 }
 
 /// A daemon that listens below the project would see the agent as the person (its peer credentials are the person's).
+///
+/// On a Mac that daemon runs under another kernel than the agent, and no connection to it leads out of the virtual machine:
+/// none is found there.
 fn sockets(path: &Path) -> Result<(), Problem> {
     match listening_below(path).first() {
         None => Ok(()),

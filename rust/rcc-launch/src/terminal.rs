@@ -2,8 +2,7 @@
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::termios::{FlushArg, LocalFlags, SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, read, tcgetpgrp};
 use std::io::{self, IsTerminal, Write};
@@ -195,15 +194,15 @@ pub fn hidden_line(prompt: &str, longest: u64) -> io::Result<Option<Zeroizing<St
     let mut line = Zeroizing::new(Vec::with_capacity(room));
     let stdin = io::stdin();
     loop {
-        let mut ready =
-            [PollFd::new(hidden.signals.as_fd(), PollFlags::POLLIN), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut ready, PollTimeout::NONE) {
-            Err(Errno::EINTR) => continue,
+        let ready = match poll(&mut [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)], PollTimeout::from(SIGNALS_LOOK)) {
+            Err(Errno::EINTR) => 0,
             other => other?,
         };
-        if ready[0].any() == Some(true) {
-            hidden.heed();
+        if hidden.is_told_to_end()? {
             return Ok(None);
+        }
+        if ready == 0 {
+            continue;
         }
         let mut some = Zeroizing::new([0; 256]);
         let count = read(&stdin, some.as_mut_slice())?;
@@ -229,11 +228,15 @@ fn text(line: &[u8]) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
+/// How often it is looked for a signal while a line is typed.
+const SIGNALS_LOOK: u8 = 100;
+
 /// The terminal while it shows nothing of what is typed, and hands it over at once, so that no line waits in the kernel.
 struct Hidden {
     before: Termios,
     mask: SigSet,
-    signals: SignalFd,
+    /// Those that would end or stop this process, and wait.
+    ends: SigSet,
 }
 
 impl Hidden {
@@ -242,23 +245,29 @@ impl Hidden {
         let ends =
             SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTSTP]);
         let mask = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let mut silent = before.clone();
         silent.local_flags.remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON);
-        let this = Self { before, mask, signals };
+        let this = Self { before, mask, ends };
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
         Ok(this)
     }
 
-    /// Ctrl-Z is taken for giving up. Any other signal acts when the terminal has been put back.
-    fn heed(&self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            let _ = signal.filter(|s| *s != Signal::SIGTSTP).map(raise);
-            if signal != Some(Signal::SIGTSTP) {
-                return;
+    /// Whether a signal waits. Ctrl-Z is taken for giving up; any other acts when the terminal has been put back.
+    fn is_told_to_end(&self) -> io::Result<bool> {
+        let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: the kernel fills in the set, which then is one.
+        let pending = unsafe {
+            if libc::sigpending(pending.as_mut_ptr()) != 0 {
+                return Err(io::Error::last_os_error());
             }
+            SigSet::from_sigset_t_unchecked(pending.assume_init())
+        };
+        if pending.contains(Signal::SIGTSTP) {
+            let mut stop = SigSet::empty();
+            stop.add(Signal::SIGTSTP);
+            stop.wait()?;
         }
+        Ok(self.ends.iter().any(|end| pending.contains(end)))
     }
 }
 

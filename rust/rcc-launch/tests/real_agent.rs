@@ -1,6 +1,8 @@
 //! The pinned package as the machine's npm delivers it. Kept in the folder that `cargo xtask test` names, so that it
 //! is fetched once.
 
+#![cfg(target_os = "linux")]
+
 use rcc_launch::agent;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

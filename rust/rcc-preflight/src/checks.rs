@@ -3,8 +3,10 @@
 mod around;
 mod gateway;
 mod machine;
+mod macos;
 mod network;
 mod programs;
+mod shared;
 
 pub use machine::{DELEGATE, person, program};
 
@@ -33,8 +35,6 @@ pub enum Part {
     Launch,
     /// By `rcc check`.
     Whole,
-    /// On macOS, and no other there.
-    MacOs,
 }
 
 /// One check. Its code is that of its problems, save where a part of rcc says it in its own words (the policy, the gateway).
@@ -55,17 +55,9 @@ pub struct Check {
     pub judge: fn(&Facts) -> Outcome,
 }
 
-/// All of them, in the order of the report.
+/// All of Linux's, in the order of the report.
 pub const CHECKS: &[Check] = &[
-    Check {
-        code: Code::RUNNING_AS_ROOT,
-        name: "user",
-        part: Part::Launch,
-        setup: None,
-        why: "A container of root's has root's ids: what gets out of it is root.",
-        by_hand: "Start rcc as the user whose project it is, without sudo.",
-        judge: machine::user,
-    },
+    shared::USER,
     Check {
         code: Code::KERNEL_TOO_OLD,
         name: "kernel",
@@ -194,15 +186,7 @@ pub const CHECKS: &[Check] = &[
         by_hand: "Run rcc setup again after each start of the machine.",
         judge: around::systemd,
     },
-    Check {
-        code: Code::CHECK_DISK,
-        name: "disk space",
-        part: Part::Whole,
-        setup: None,
-        why: "Agents' homes grow; a full disk ends a session in the middle of a write.",
-        by_hand: "rcc home du shows what agents keep; rcc home rm NAME removes it.",
-        judge: around::disk,
-    },
+    shared::DISK,
     Check {
         code: Code::CHECK_FILE_SYSTEM,
         name: "file systems",
@@ -212,15 +196,7 @@ pub const CHECKS: &[Check] = &[
         by_hand: "Move it to a file system of this machine's own (ext4, btrfs, xfs, zfs).",
         judge: around::file_systems,
     },
-    Check {
-        code: Code::POLICY_UNREADABLE,
-        name: "policy",
-        part: Part::Whole,
-        setup: Some("writes a first /etc/rcc/policy.toml where there is none, with you in `users`"),
-        why: "It says what agents may reach. Who can write it can open everything.",
-        by_hand: "Write it as root: docs/policy.md has every key.",
-        judge: gateway::policy,
-    },
+    shared::POLICY,
     Check {
         code: Code::FIREWALL_USER,
         name: "gateway's user",
@@ -230,16 +206,7 @@ pub const CHECKS: &[Check] = &[
         by_hand: "sudo useradd --system --no-create-home --shell /usr/sbin/nologin rcc",
         judge: gateway::user,
     },
-    Check {
-        code: Code::GATEWAY_ABSENT,
-        name: "gateway and firewall",
-        part: Part::Whole,
-        setup: Some("installs the programs and their units, puts the firewall in force and starts the gateway"),
-        why: "A session is opened and closed: the gateway must answer as its own user, name you in its policy, and prove by \
-              its canary that the host firewall is in force with this policy's fingerprint.",
-        by_hand: "Nothing: what setup does is bound together.",
-        judge: gateway::gateway,
-    },
+    shared::GATEWAY,
     Check {
         code: Code::CHECK_FIREWALLS,
         name: "other firewalls",
@@ -249,35 +216,9 @@ pub const CHECKS: &[Check] = &[
         by_hand: "After each reload of nftables: sudo /usr/local/bin/rcc setup",
         judge: network::firewalls,
     },
-    Check {
-        code: Code::CHECK_RESOLVERS,
-        name: "resolvers",
-        part: Part::Whole,
-        setup: None,
-        why: "The gateway asks the machine's resolvers for the addresses of allowed names, and the firewall lets it ask no \
-              other.",
-        by_hand: "Name one in /etc/resolv.conf, or in the policy: resolvers = [\"9.9.9.9\"].",
-        judge: network::resolvers,
-    },
-    Check {
-        code: Code::CHECK_MADE_UP,
-        name: "made-up addresses",
-        part: Part::Whole,
-        setup: None,
-        why: "Clash, Surge and their like answer names with addresses of 198.18.0.0/15, which are not public: the gateway \
-              would refuse every name.",
-        by_hand: "fake_ip = \"198.18.0.0/15\" in /etc/rcc/policy.toml, if you trust that VPN.",
-        judge: network::made_up,
-    },
-    Check {
-        code: Code::CHECK_PROXY,
-        name: "proxies",
-        part: Part::Whole,
-        setup: None,
-        why: "The gateway connects by itself and does not hear your environment.",
-        by_hand: "Where the proxy is the only way out: upstream_proxy in /etc/rcc/policy.toml.",
-        judge: network::proxies,
-    },
+    shared::RESOLVERS,
+    shared::MADE_UP,
+    shared::PROXY,
     Check {
         code: Code::CHECK_NIX,
         name: "nix",
@@ -306,21 +247,18 @@ pub const CHECKS: &[Check] = &[
         by_hand: "Run rcc on the machine itself.",
         judge: around::container,
     },
-    Check {
-        code: Code::CHECK_MACOS,
-        name: "macOS",
-        part: Part::MacOs,
-        setup: None,
-        why: "Agents would live in a Podman machine whose traffic pf binds; rcc does not do that yet.",
-        by_hand: "brew install podman && podman machine init --now, and wait for a version of rcc that runs there.",
-        judge: around::macos,
-    },
 ];
+
+/// All of a machine's, by how it installs.
+#[must_use]
+pub fn of_system(family: Family) -> &'static [Check] {
+    if family == Family::MacOs { macos::CHECKS } else { CHECKS }
+}
 
 /// What stands against a start: every failure, and what is unknown.
 pub fn launch(facts: &Facts) -> Result<(), Vec<Problem>> {
     let mut against = Vec::new();
-    for check in CHECKS.iter().filter(|check| check.part == Part::Launch) {
+    for check in of_system(family(facts)).iter().filter(|check| check.part == Part::Launch) {
         match (check.judge)(facts) {
             Outcome::Pass(_) | Outcome::Warn(_) => {}
             // What root would lack is of no interest.

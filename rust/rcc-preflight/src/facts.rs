@@ -2,6 +2,12 @@
 //!
 //! It holds names of users and paths, and root's policy, which every user of the machine can read; no keys, no passwords.
 
+mod macos;
+
+pub use macos::{
+    Account, Accounts, AppleFolder, Daemon, GroupAccount, MacNetwork, MacOs, MacPodman, Mount, Pf, PodmanMachine, Shim,
+};
+
 use rcc_report::Problem;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -281,19 +287,4 @@ pub enum Answer {
     },
     /// It does not, or is not there.
     Refuses(Problem),
-}
-
-/// What macOS adds. Recorded only: rcc does not run there yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MacOs {
-    /// The version.
-    pub version: String,
-    /// Podman's version, if Homebrew or its installer brought it.
-    pub podman: Option<String>,
-    /// The machine's provider: `applehv`, `libkrun`, `qemu`.
-    pub provider: Option<String>,
-    /// Whether the machine runs.
-    pub machine_runs: bool,
-    /// Whether the machine is rootful.
-    pub rootful: bool,
 }

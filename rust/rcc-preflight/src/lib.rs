@@ -14,7 +14,8 @@ mod version;
 pub use checks::{CHECKS, Check, Outcome, Part};
 pub use escapes::{ESCAPES, Escape};
 pub use facts::{
-    Answer, Cgroup, Fact, Facts, FileSystem, IdFile, IdRange, MacOs, Network, Nix, Person, Program, RuntimeDir,
+    Account, Accounts, Answer, AppleFolder, Cgroup, Daemon, Fact, Facts, FileSystem, GroupAccount, IdFile, IdRange,
+    MacNetwork, MacOs, MacPodman, Mount, Network, Nix, Person, Pf, PodmanMachine, Program, RuntimeDir, Shim,
     SubordinateIds, Surroundings, System, UserNamespaces, VERSION,
 };
 pub use report::{Checked, Report, Verdict, explain};

@@ -4,6 +4,7 @@
 mod accounts;
 mod around;
 mod basics;
+mod macos;
 mod run;
 
 pub use accounts::account;
@@ -90,17 +91,65 @@ pub fn launch() -> Facts {
 /// Everything.
 #[must_use]
 pub fn whole(question: Question) -> Facts {
+    if cfg!(target_os = "macos") { whole_mac(question) } else { whole_linux(question) }
+}
+
+fn gateway_of(gateway: Box<dyn FnOnce() -> Result<String, Problem> + Send>) -> Asked<Answer> {
+    ask(move || {
+        Ok(match gateway() {
+            Ok(fingerprint) => Answer::Opens { fingerprint },
+            Err(problem) => Answer::Refuses(problem),
+        })
+    })
+}
+
+/// Everything that a Mac has; what only Linux has is unknown, and no check of a Mac's looks at it.
+fn whole_mac(question: Question) -> Facts {
+    let until = Instant::now() + LIMIT;
+    let person = basics::person();
+    let home = person.as_ref().ok().and_then(|person| person.home.clone());
+    let pending = macos::pending(&question, home.as_deref());
+    let Question { project, policy, gateway } = question;
+    let gateway = gateway_of(gateway);
+    let system = ask(macos::system);
+    let places = ask(move || macos::places(&project, home.as_deref()));
+    let nix = ask(|| Ok(around::nix()));
+    let policy = ask(move || Ok(self::policy(&policy)));
+    let no = || "macOS".to_owned();
+    let system = system.answer(until);
+    let (macos, mut network) = pending.answer(until);
+    if let Fact::Known(network) = &mut network {
+        network.proxies.extend(around::proxies());
+    }
+    Facts {
+        version: VERSION,
+        system,
+        person: person.into(),
+        programs: Fact::Unknown(no()),
+        ids: Fact::Unknown(no()),
+        runtime: Fact::Unknown(no()),
+        user_namespaces: Fact::Unknown(no()),
+        seccomp: Fact::Unknown(no()),
+        versions: Fact::Unknown(no()),
+        cgroup: Fact::Unknown(no()),
+        nftables: Fact::Unknown(no()),
+        surroundings: Fact::Unknown(no()),
+        places: places.answer(until),
+        network,
+        nix: nix.answer(until),
+        policy: policy.answer(until),
+        gateway: gateway.answer(until),
+        macos,
+    }
+}
+
+fn whole_linux(question: Question) -> Facts {
     let until = Instant::now() + LIMIT;
     let Question { project, policy, gateway } = question;
     // The slow ones first: they start programs.
     let versions = ["podman", "crun", "conmon", "nft"].map(|name| (name, ask(move || around::version(name))));
     let nftables = ask(around::nftables);
-    let gateway = ask(move || {
-        Ok(match gateway() {
-            Ok(fingerprint) => Answer::Opens { fingerprint },
-            Err(problem) => Answer::Refuses(problem),
-        })
-    });
+    let gateway = gateway_of(gateway);
     let places = ask(move || around::places(&project));
     let surroundings = ask(around::surroundings);
     let cgroup = ask(around::cgroup);

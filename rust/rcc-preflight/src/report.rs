@@ -1,6 +1,6 @@
 //! What the checks found, as a value, as text and as JSON.
 
-use crate::checks::{CHECKS, Check, Outcome, Part, unknown};
+use crate::checks::{Check, Outcome, of_system, unknown};
 use crate::escapes::ESCAPES;
 use crate::facts::{Facts, VERSION};
 use crate::system::Family;
@@ -76,7 +76,7 @@ impl Checked {
 
 /// All checks, made.
 pub struct Report {
-    /// In the order of [`CHECKS`].
+    /// In the order of the system's list.
     pub checks: Vec<Checked>,
     /// How the machine installs.
     family: Family,
@@ -87,8 +87,8 @@ impl Report {
     #[must_use]
     pub fn of(facts: &Facts) -> Self {
         let family = facts.system.get().map_or(Family::Other, Family::of);
-        let wanted = CHECKS.iter().filter(|check| (check.part == Part::MacOs) == (family == Family::MacOs));
-        Self { checks: wanted.map(|check| Checked { check, outcome: (check.judge)(facts) }).collect(), family }
+        let checks = of_system(family).iter().map(|check| Checked { check, outcome: (check.judge)(facts) });
+        Self { checks: checks.collect(), family }
     }
 
     /// What `rcc setup` does about a check here. On NixOS it does nothing: the system's configuration is not its to write.
@@ -166,7 +166,9 @@ pub fn explain(code: &str, report: Option<&Report>) -> Option<String> {
     let wanted = code.trim().to_ascii_uppercase();
     let (code, meaning) = EXPLANATIONS.iter().find(|(code, _)| code.to_string() == wanted)?;
     let mut text = format!("{code}: {meaning}\n");
-    let Some(check) = CHECKS.iter().find(|check| check.code == *code) else {
+    let own = report.map_or(Family::Other, |report| report.family);
+    let lists = [own, Family::Other, Family::MacOs].map(of_system);
+    let Some(check) = lists.into_iter().flatten().find(|check| check.code == *code) else {
         text.push_str("It is said where it happens, with what to do; docs/problems.md has more.\n");
         return Some(text);
     };

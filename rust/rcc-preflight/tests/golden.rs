@@ -1,7 +1,8 @@
 //! Recorded machines and what is said of them (docs/machines.md says where each fact is from); and for each check a machine
 //! on which it does not pass, with the remedy of each distribution.
 
-use rcc_preflight::{CHECKS, Checked, Facts, Outcome, Report, Verdict, explain};
+use rcc_preflight::checks::of_system;
+use rcc_preflight::{Checked, Facts, Family, Outcome, Report, Verdict, explain};
 use rcc_report::Code;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -30,7 +31,9 @@ fn facts(value: Value) -> Facts {
 fn golden(name: &str) -> Verdict {
     let facts = facts(recorded(name));
     let report = Report::of(&facts);
-    insta::assert_snapshot!(name.replace('.', "_"), report.text());
+    // The line that sets up names this program's own folder.
+    let text = report.text().replace(&rcc_preflight::probe::setup_command(), "sudo …/rcc setup");
+    insta::assert_snapshot!(name.replace('.', "_"), text);
     report.verdict()
 }
 
@@ -65,8 +68,13 @@ fn windows_subsystem_as_it_comes() {
 }
 
 #[test]
-fn macos_has_a_list_of_its_own() {
+fn macos_as_it_comes() {
     assert_eq!(golden("macos-14-arm64"), Verdict::NotReady);
+}
+
+#[test]
+fn macos_that_is_set_up() {
+    assert_eq!(golden("macos-15-ready"), Verdict::Ready);
 }
 
 /// What makes a ready machine sick: where, and what stands there.
@@ -160,9 +168,126 @@ fn sick() -> Vec<(&'static str, Code, &'static str, Value)> {
     ]
 }
 
+/// The same of a Mac.
+fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
+    let pf = |state: &str, wrong: &[&str]| json!({ "answers": { "state": state, "wrong": wrong } });
+    let mut all = vec![
+        ("root", Code::RUNNING_AS_ROOT, "/person/known/uid", json!(0)),
+        ("old macOS", Code::CHECK_MACOS, "/macos/version", json!("12.7.6")),
+        ("a Mac without virtual machines", Code::CHECK_MACOS, "/macos/hypervisor", json!(false)),
+        ("translated", Code::CHECK_MACOS, "/macos/translated", json!(true)),
+        ("no podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known", json!(null)),
+        ("old podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known/version", json!("podman version 4.9.4")),
+        (
+            "a podman of Homebrew's",
+            Code::CHECK_MAC_PODMAN,
+            "/macos/podman/known/program/writable_by_others",
+            json!("/opt/homebrew"),
+        ),
+        ("no user", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/user", json!(null)),
+        ("a user of another id", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/user/id", json!(501)),
+        ("a user of the network's group", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/user/gid", json!(392)),
+        ("a user that is shown", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/user/hidden", json!(false)),
+        ("a user with a shell", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/user/shell", json!("/bin/zsh")),
+        ("no group", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/net_group", json!(null)),
+        ("a group of another id", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/net_group/id", json!(20)),
+        (
+            "a group with members",
+            Code::CHECK_MAC_ACCOUNTS,
+            "/macos/accounts/known/net_group",
+            json!({ "id": 392, "members": ["alice"] }),
+        ),
+        ("another's id", Code::CHECK_MAC_ACCOUNTS, "/macos/accounts/known/same_group_id", json!(["o'hare"])),
+        ("no daemons", Code::CHECK_MAC_DAEMONS, "/macos/daemons/known", json!([])),
+        ("a firewall that ended", Code::CHECK_MAC_DAEMONS, "/macos/daemons/known/0/running", json!(false)),
+        (
+            "a gateway of somebody's file",
+            Code::CHECK_MAC_DAEMONS,
+            "/macos/daemons/known/1/path",
+            json!("/Users/alice/gateway.plist"),
+        ),
+        ("nobody tells of pf", Code::CHECK_PF, "/macos/pf/known", json!({ "silent": "Connection refused" })),
+        ("no anchor", Code::CHECK_PF, "/macos/pf/known", pf("absent", &[])),
+        ("pf off", Code::CHECK_PF, "/macos/pf/known", pf("drifted", &["pf is off"])),
+        ("in force, with something wrong", Code::CHECK_PF, "/macos/pf/known", pf("in force", &["a rule differs"])),
+        ("no shim", Code::CHECK_GVPROXY, "/macos/shim/known", json!(null)),
+        ("a shim without its bit", Code::CHECK_GVPROXY, "/macos/shim/known/mode", json!(0o755)),
+        ("a shim of another group", Code::CHECK_GVPROXY, "/macos/shim/known/gid", json!(0)),
+        ("a shim of alice's", Code::CHECK_GVPROXY, "/macos/shim/known/uid", json!(501)),
+        ("no gvproxy", Code::CHECK_GVPROXY, "/macos/shim/known/gvproxy", json!(null)),
+        ("another gvproxy", Code::CHECK_GVPROXY, "/macos/shim/known/gvproxy", json!("gvproxy version v0.8.90")),
+        ("a machine in qemu", Code::CHECK_MACHINE, "/macos/machine/known/provider", json!("qemu")),
+        ("a rootful machine", Code::CHECK_MACHINE, "/macos/machine/known/rootful", json!(true)),
+        ("a machine with another port", Code::CHECK_MACHINE, "/macos/machine/known/ssh_port", json!(22)),
+        (
+            "a machine that sees the home folder",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/Users/alice", "read_only": true }]),
+        ),
+        (
+            "a machine as Podman makes it",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/Users", "read_only": false }, { "source": "/private", "read_only": false }]),
+        ),
+    ];
+    all.extend(sick_macs_around());
+    all
+}
+
+/// What is wrong around one.
+fn sick_macs_around() -> Vec<(&'static str, Code, &'static str, Value)> {
+    let place = |kind: &str, free: u64, read_only: bool| json!([{ "of": "project", "path": "/Volumes/it's", "kind": kind, "free": free, "noexec": false, "read_only": read_only }]);
+    let folder = |guarded: Value, synced: Value| json!([{ "of": "project", "path": "/Users/alice/Desktop/it's", "guarded": guarded, "synced": synced, "case_sensitive": false }]);
+    let refuses = |code: u32| json!({ "refuses": { "code": code, "subject": "s", "what": "w", "remedy": "r" } });
+    let nix = |version: &str, multi_user: bool, trusted: &str| json!({ "version": version, "multi_user": multi_user, "flakes": true, "sandbox": "false", "trusted": [trusted] });
+    vec![
+        (
+            "no policy",
+            Code::POLICY_UNREADABLE,
+            "/policy/known",
+            json!({ "Err": { "code": 105, "subject": "s", "what": "w", "remedy": "r" } }),
+        ),
+        ("no gateway", Code::GATEWAY_ABSENT, "/gateway/known", refuses(401)),
+        ("full disk", Code::CHECK_DISK, "/places/known", place("apfs", 1 << 20, false)),
+        ("read-only project", Code::CHECK_FILE_SYSTEM, "/places/known", place("apfs", 40 << 30, true)),
+        ("exFAT project", Code::CHECK_FILE_SYSTEM, "/places/known", place("exfat", 40 << 30, false)),
+        ("a project on a server", Code::CHECK_FILE_SYSTEM, "/places/known", place("smbfs", 40 << 30, false)),
+        (
+            "a project in iCloud",
+            Code::CHECK_MAC_FOLDERS,
+            "/macos/folders/known",
+            folder(json!("Desktop"), json!("iCloud Drive")),
+        ),
+        (
+            "a project on the desktop",
+            Code::CHECK_MAC_FOLDERS,
+            "/macos/folders/known",
+            folder(json!("Desktop"), json!(null)),
+        ),
+        ("no resolver", Code::CHECK_RESOLVERS, "/network/known/resolvers", json!([])),
+        ("a VPN's own address", Code::CHECK_MADE_UP, "/network/known/made_up", json!(["198.18.0.1"])),
+        ("a proxy", Code::CHECK_PROXY, "/network/known/proxies", json!(["HTTPS"])),
+        ("a filter", Code::CHECK_MAC_NETWORK, "/macos/network/known", json!({ "extensions": ["Little Snitch"] })),
+        (
+            "split DNS",
+            Code::CHECK_MAC_NETWORK,
+            "/macos/network/known",
+            json!({ "split": [["corp.example.", "10.0.0.1"]] }),
+        ),
+        ("nix of one user", Code::CHECK_NIX, "/nix/known", nix("2.24.9", false, "root")),
+        ("a trusted user", Code::CHECK_NIX, "/nix/known", nix("2.24.9", true, "@staff")),
+    ]
+}
+
 /// A ready machine with one thing wrong.
 fn with(path: &str, value: &Value) -> Value {
-    let mut machine = recorded("debian-13-ready");
+    one_wrong("debian-13-ready", path, value)
+}
+
+fn one_wrong(ready: &str, path: &str, value: &Value) -> Value {
+    let mut machine = recorded(ready);
     *machine.pointer_mut(path).unwrap_or_else(|| panic!("{path}")) = value.clone();
     // An absent program is absent.
     if let Some(programs) = machine.pointer_mut("/programs/known").and_then(Value::as_object_mut) {
@@ -171,20 +296,62 @@ fn with(path: &str, value: &Value) -> Value {
     machine
 }
 
-#[test]
-fn each_check_has_machines_on_which_it_does_not_pass() {
+type Sick = Vec<(&'static str, Code, &'static str, Value)>;
+
+/// The codes of the checks that did not pass on one of them.
+fn not_passed(ready: &str, sick: Sick) -> BTreeSet<Code> {
     let mut not_passed = BTreeSet::new();
-    for (what, code, path, value) in sick() {
-        let report = Report::of(&facts(with(path, &value)));
+    for (what, code, path, value) in sick {
+        let report = Report::of(&facts(one_wrong(ready, path, &value)));
         let found: Vec<_> = report.checks.iter().filter(|c| !matches!(c.outcome, Outcome::Pass(_))).collect();
         let codes: BTreeSet<_> = found.iter().flat_map(|c| c.problems()).map(|p| p.code).collect();
         assert!(codes.contains(&code), "{what}: {codes:?}");
         assert_ne!(report.verdict(), Verdict::Ready, "{what}");
         not_passed.extend(found.iter().map(|c| c.check.code));
     }
-    not_passed.insert(Code::CHECK_MACOS);
-    let all: BTreeSet<_> = CHECKS.iter().map(|check| check.code).collect();
-    assert_eq!(not_passed, all, "a check that nothing fails");
+    not_passed
+}
+
+#[test]
+fn each_check_has_machines_on_which_it_does_not_pass() {
+    for (ready, family, sick) in
+        [("debian-13-ready", Family::Debian, sick()), ("macos-15-ready", Family::MacOs, sick_macs())]
+    {
+        let all: BTreeSet<_> = of_system(family).iter().map(|check| check.code).collect();
+        assert_eq!(not_passed(ready, sick), all, "a check of {ready} that nothing fails");
+    }
+}
+
+#[test]
+fn what_is_unknown_of_a_mac_blocks() {
+    let facts_of_it = ["accounts", "daemons", "pf", "podman", "shim", "machine", "network", "folders"];
+    for fact in facts_of_it {
+        let value = json!({ "unknown": "no answer within 3 s" });
+        let machine = one_wrong("macos-15-ready", &format!("/macos/{fact}"), &value);
+        assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Unknown, "{fact}");
+        let starts = rcc_preflight::checks::launch(&facts(machine));
+        assert_eq!(starts.is_err(), ["podman", "shim", "machine"].contains(&fact), "{fact}: {starts:?}");
+    }
+    let mut machine = recorded("macos-15-ready");
+    machine["macos"]["hypervisor"] = json!(null);
+    assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Unknown);
+    machine.as_object_mut().unwrap().remove("macos");
+    assert_eq!(Report::of(&facts(machine)).verdict(), Verdict::Unknown);
+}
+
+#[test]
+fn each_remedy_of_a_mac_is_a_command() {
+    let mut said = String::new();
+    for (what, _, path, value) in sick_macs() {
+        let report = Report::of(&facts(one_wrong("macos-15-ready", path, &value)));
+        writeln!(said, "== {what}").unwrap();
+        for problem in report.checks.iter().flat_map(Checked::problems) {
+            // The line that sets up names this program's own folder.
+            let remedy = problem.remedy.replace(&rcc_preflight::probe::setup_command(), "sudo …/rcc setup");
+            writeln!(said, "{}: {}\n    {remedy}", problem.subject, problem.what).unwrap();
+        }
+    }
+    insta::assert_snapshot!("remedies_of_a_mac", said);
 }
 
 #[test]

@@ -33,6 +33,7 @@
 mod control;
 pub mod forwarded;
 mod hook;
+pub mod macos;
 mod secret;
 mod version;
 
@@ -46,19 +47,20 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::net::Ipv4Addr;
 
 /// Where the gateway listens. Its folder belongs to root, so no other program of the user's can pose as it.
-pub const GATEWAY_SOCKET: &str = "/run/rcc/gateway.sock";
+pub const GATEWAY_SOCKET: &str =
+    if cfg!(target_os = "macos") { macos::GATEWAY_SOCKET } else { "/run/rcc/gateway.sock" };
 /// Where the gateway gives people their own lines of the log: packets of whole lines, an empty line after those that were
 /// there already, then new ones for as long as the caller stays. Nothing is read from the caller.
-pub const LOG_SOCKET: &str = "/run/rcc/log.sock";
+pub const LOG_SOCKET: &str = if cfg!(target_os = "macos") { "/var/run/rcc/log.sock" } else { "/run/rcc/log.sock" };
 /// Where systemd starts what reads the host firewall back and says it as one JSON object. Nothing is read from the caller.
-pub const STATUS_SOCKET: &str = "/run/rcc/status.sock";
+pub const STATUS_SOCKET: &str = if cfg!(target_os = "macos") { macos::STATUS_SOCKET } else { "/run/rcc/status.sock" };
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.
 pub const MAX_PACKET: usize = 64 * 1024;
 /// The most descriptors that the kernel lets one packet bring (`SCM_MAX_FD` of unix(7)). Who receives makes room for all:
 /// of what has none, a part is installed that nobody is told of.
 pub const MOST_DESCRIPTORS: usize = 253;
 /// The system user that the gateway runs as.
-pub const GATEWAY_USER: &str = "rcc";
+pub const GATEWAY_USER: &str = if cfg!(target_os = "macos") { macos::USER } else { "rcc" };
 /// The number of sockets that go with [`ToGateway::Listen`] and [`FromHook::Sockets`], in this order: redirected TCP,
 /// DNS over UDP, DNS over TCP.
 pub const LISTEN_SOCKETS: usize = 3;

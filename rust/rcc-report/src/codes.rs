@@ -43,9 +43,17 @@ codes! {
     CHECK_MADE_UP = 15, "A VPN answers names with made-up addresses.";
     CHECK_PROXY = 16, "The environment names a proxy that the policy does not have.";
     CHECK_RESOLVERS = 17, "The machine names no resolver.";
-    CHECK_MACOS = 18, "macOS lacks something, or is not supported yet.";
+    CHECK_MACOS = 18, "macOS is too old, or can't run the agents' Linux machine.";
     CHECK_UNKNOWN = 19, "Something could not be found out, which counts as missing.";
     CHECK_FACTS_FILE = 20, "A file of recorded facts can't be read.";
+    CHECK_PF = 21, "On this Mac pf is off, or rcc's anchor is not in force in it.";
+    CHECK_MAC_DAEMONS = 22, "One of rcc's launchd daemons is not loaded, or does not run.";
+    CHECK_MAC_ACCOUNTS = 23, "The hidden user or a group of rcc's is missing on this Mac, or is not as setup makes it.";
+    CHECK_GVPROXY = 24, "The process that carries the machine's traffic is not rcc's, or pf would not know it.";
+    CHECK_MACHINE = 25, "The agents' Podman machine is of another kind, or sees more of the Mac than projects.";
+    CHECK_MAC_FOLDERS = 26, "The project lies in a folder that a cloud copies away, or that macOS guards.";
+    CHECK_MAC_NETWORK = 27, "A VPN, a filter or a split DNS decides beside pf.";
+    CHECK_MAC_PODMAN = 28, "Podman is missing on this Mac, too old, or somebody else's to replace.";
     POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
     POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
     POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";
@@ -82,6 +90,8 @@ codes! {
     GATEWAY_NAMESPACE = 408, "Listening sockets came from the host's or from another session's network namespace.";
     GATEWAY_PORT_IN_USE = 409, "The gateway's socket or a session's port is taken by another program.";
     PROXY_CREDENTIALS = 410, "The proxy's credentials can't be read, or are none.";
+    MAC_HOST_ROOT = 411, "A Mac's own programs can't be a session's root: they are not Linux's.";
+    MAC_ARGUMENT = 412, "What was asked for is not there on a Mac, where sessions run in a virtual machine.";
     FORWARD_NONE = 413, "This gateway does not take connections from virtual machines.";
     FORWARD_TICKET = 414, "The gateway on the host did not take the session's ticket: it is none, was used, or came too late.";
     FORWARD_UNREACHABLE = 415, "The forwarder in the virtual machine does not reach the gateway on the host.";
@@ -115,8 +125,8 @@ codes! {
     TOOLCHAIN_GONE = 812, "What was approved of the flake is not there any more, or not whole.";
     TOOLCHAIN_NO_NIX = 813, "Nix does not run in this session.";
     FIREWALL_NFT = 901, "nft is missing, failed, or said something that rcc does not understand.";
-    FIREWALL_FOREIGN = 902, "There is a table `inet rcc` that rcc did not make.";
-    FIREWALL_DRIFTED = 903, "The table `inet rcc` in the kernel is not the one that was applied.";
+    FIREWALL_FOREIGN = 902, "There is a table `inet rcc`, or an anchor of that place, that rcc did not make.";
+    FIREWALL_DRIFTED = 903, "The table `inet rcc`, or the anchor, in the kernel is not the one that was applied.";
     FIREWALL_USER = 904, "The gateway's system user does not exist.";
     FIREWALL_FACTS = 905, "The machine's links or resolvers can't be read.";
     FIREWALL_UNPROVEN = 906, "The host firewall is not in force, or not with this policy.";
@@ -129,4 +139,18 @@ codes! {
     SETUP_GATEWAY = 916, "The gateway did not start, did not answer, or did not end.";
     SETUP_UNVERIFIED = 917, "A step was done, and reading back does not show it.";
     SETUP_ABSENT = 918, "rcc-setup does not lie beside rcc.";
+    SETUP_LAUNCHD = 919, "launchd did not do what setup told it.";
+    FIREWALL_PF = 920, "pf is missing, failed, or does not stay enabled.";
+    FIREWALL_PF_MAIN = 921, "pf's main rules don't lead to rcc's anchor before anything can decide otherwise.";
+    FIREWALL_PF_SKIPPED = 922, "pf leaves an interface out.";
+    SHIM_ARGUMENTS = 930, "What carries the machine's traffic was called with something that Podman's machine does not pass.";
+    SHIM_GROUP = 931, "What carries the machine's traffic does not run with the group by which pf knows it.";
+    SHIM_TARGET = 932, "The pinned gvproxy is missing, or others than root can write it.";
+    SHIM_CONFINE = 933, "What carries the machine's traffic could not be confined.";
+    MACHINE_PODMAN = 934, "Podman could not make, start or stop the agents' machine.";
+    MACHINE_FOREIGN = 935, "The agents' machine is not as rcc makes it.";
+    MACHINE_OPEN = 936, "The agents' machine reaches what it must not, or could not be tried.";
+    MACHINE_PROJECT = 937, "The folder is not among those that the agents' machine has.";
+    MACHINE_BUSY = 938, "Sessions run in the agents' machine, which would have to be stopped.";
+    MACHINE_PREPARE = 939, "rcc's programs could not be put into the agents' machine.";
 }

@@ -12,6 +12,8 @@
 //!                          ├─> text (people)
 //!                          └─> decide(packet): the rule that says so
 //! ```
+//!
+//! [`pf`] has the same for a Mac.
 
 #![cfg_attr(
     not(test),
@@ -22,6 +24,7 @@
 mod compare;
 mod decide;
 mod objects;
+pub mod pf;
 mod rule;
 mod table;
 mod text;

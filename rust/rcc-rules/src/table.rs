@@ -57,7 +57,7 @@ impl Table {
 }
 
 /// The rules for what the gateway's user sends. Their order is the meaning.
-fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule> {
+pub(crate) fn gateway(egress: &Egress, fingerprint: Fingerprint, facts: &Facts) -> Vec<Rule> {
     let tcp = Match::Tcp;
     let refuse = Action::Goto(REFUSED);
     let canary = fingerprint.canary();

@@ -1,8 +1,10 @@
 //! `rcc-setup install`: the steps, in order. Each finds out by itself what is left to do.
 
+use crate::asker::{root, usual_policy};
 use crate::gateway::{self, Role};
 use crate::layout::{
-    ETC, FOLDER, LINK, LINKS, LOGS, POLICY_NAME, PROGRAMS, RUN, VERSION, folder, made, misplaced, program,
+    ETC, FOLDER, LINK, LINKS, LOGS, POLICY_NAME, PROGRAMS, RUN, VERSION, folder, foreign_link, is_ours, made,
+    misplaced, program,
 };
 use crate::source::Program;
 use crate::step::{Look, Step};
@@ -12,7 +14,7 @@ use rcc_host::accounts::{self, User};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
 use rcc_rules::Found;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What setup is asked for.
 pub struct Request {
@@ -40,28 +42,6 @@ pub fn check() -> Result<(), Problem> {
         ));
     }
     Ok(())
-}
-
-/// Only root sets up and takes away.
-pub fn root() -> Result<(), Problem> {
-    if nix::unistd::geteuid().is_root() && nix::unistd::getuid().is_root() {
-        return Ok(());
-    }
-    let me = std::env::current_exe().unwrap_or_default();
-    let remedy = format!("sudo {} setup    (or uninstall)", me.with_file_name("rcc").display());
-    Err(Problem::new(Code::SETUP_ROOT, "rcc-setup", "it is root's to run", remedy))
-}
-
-/// The person who called by sudo or doas; never root. One of a directory service is known by id alone.
-#[must_use]
-pub fn caller() -> Option<User> {
-    let name = ["SUDO_USER", "DOAS_USER"].iter().find_map(|v| std::env::var(v).ok())?;
-    let by_id = || {
-        let id: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-        let (name, comment, shell) = (id.to_string(), String::new(), String::new());
-        Some(User { name, uid: id, gid: u32::MAX, comment, home: PathBuf::new(), shell })
-    };
-    accounts::user(&name).ok().flatten().or_else(by_id).filter(|user| user.uid != 0)
 }
 
 /// The steps.
@@ -155,21 +135,6 @@ fn make_policy(person: Option<&User>) -> Result<(), Problem> {
     made(ETC)?.write(POLICY_NAME, usual_policy(person).as_bytes(), 0o644).map_err(|e| misplaced(POLICY, &e))
 }
 
-/// The policy of a machine that has none.
-fn usual_policy(person: Option<&User>) -> String {
-    // A name that the policy's notation does not carry is left to root.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let user = person.map(|p| &p.name).filter(|name| name.chars().all(plain));
-    let users = user.map_or(String::new(), |name| format!("\"{name}\""));
-    format!(
-        "# Written by rcc setup, and kept by it from now on. docs/policy.md has every key.\n\
-         users = [{users}]\n\
-         # The last three: package registries, as a person's own tools have them.\n\
-         allow = [\"@claude\", \"@github\", \"@npm\", \"@pypi\", \"@cargo\"]\n\n\
-         [credentials.anthropic]\n"
-    )
-}
-
 fn look_log() -> Result<Look, Problem> {
     let (Some(ids), Some(logs)) = (user::ids()?, folder(LOGS)?) else { return Ok(Look::Todo("made".into())) };
     let wrong = |e: std::io::Error| misplaced("/var/log/rcc", &e);
@@ -193,21 +158,6 @@ fn look_link() -> Result<Look, Problem> {
         Some(target) if is_ours(&target) => Ok(Look::Todo(format!("from {target} to {LINK}"))),
         Some(target) => Err(foreign_link(&target)),
     }
-}
-
-/// Whether a link leads to an installed program, of any version.
-pub fn is_ours(target: &str) -> bool {
-    target.starts_with("../libexec/rcc/") || target.starts_with("/usr/local/libexec/rcc/")
-}
-
-/// A link that setup did not make.
-pub fn foreign_link(target: &str) -> Problem {
-    Problem::new(
-        Code::SETUP_PLACE,
-        "/usr/local/bin/rcc",
-        format!("it is a link to {target}, which setup did not make"),
-        "if nobody needs it: sudo rm /usr/local/bin/rcc",
-    )
 }
 
 fn look_firewall() -> Result<Look, Problem> {
@@ -364,26 +314,4 @@ fn older() -> Result<Vec<String>, Problem> {
 fn remove_older() -> Result<(), Problem> {
     let folder = made(PROGRAMS)?;
     older()?.iter().try_for_each(|name| folder.remove(name)).map_err(|e| misplaced(PROGRAMS, &e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_usual_policy_is_valid_and_names_who_called() {
-        let root = accounts::user("root").unwrap().unwrap();
-        let named = |name: &str| User { name: name.into(), ..root.clone() };
-        for (person, users) in [(None, "[]"), (Some(named("alice")), "[\"alice\"]"), (Some(named("a\"]\n")), "[]")] {
-            let text = usual_policy(person.as_ref());
-            rcc_policy::parse(&text, "policy").unwrap();
-            assert!(text.contains(&format!("users = {users}\n")), "{text}");
-        }
-    }
-
-    #[test]
-    fn links_that_setup_made_are_known() {
-        assert!(is_ours(LINK) && is_ours("../libexec/rcc/0.0.9/rcc"));
-        assert!(!is_ours("/opt/rcc/rcc"));
-    }
 }

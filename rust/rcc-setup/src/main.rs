@@ -5,20 +5,28 @@
 //! short at any instant leaves nothing that the next one does not finish; nothing is written, read or removed through a
 //! link that others than root could have made.
 
+mod asker;
+#[cfg(target_os = "linux")]
 mod command;
+#[cfg(target_os = "linux")]
 mod gateway;
+#[cfg(target_os = "linux")]
 mod install;
 mod layout;
+mod macos;
 mod place;
 mod source;
 mod step;
+#[cfg(target_os = "linux")]
 mod systemd;
+#[cfg(target_os = "linux")]
 mod uninstall;
 mod units;
+#[cfg(target_os = "linux")]
 mod user;
 
+use asker::Keep;
 use clap::{Args, Parser, Subcommand};
-use install::Request;
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, EXIT_REFUSED, Problem};
 use std::fs::File;
@@ -27,7 +35,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use step::{Line, Mode, Outcome, Step};
-use uninstall::Keep;
 
 /// Sets rcc up on this machine, or takes it away: system user, programs, policy, units, host firewall, gateway.
 ///
@@ -47,6 +54,10 @@ enum What {
     Uninstall(UninstallArgs),
     /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
     Units(UnitsArgs),
+    /// On a Mac whose configuration declares the rest: place the programs that carry the machine's traffic, and the
+    /// gateway's folders.
+    #[command(hide = true)]
+    Place(How),
 }
 
 #[derive(Args)]
@@ -75,6 +86,9 @@ struct UnitsArgs {
     /// The folder that the units are written to; it is there, and has none of them.
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
+    /// launchd's daemons instead of systemd's units.
+    #[arg(long)]
+    macos: bool,
 }
 
 #[derive(Args)]
@@ -106,6 +120,7 @@ fn main() -> ExitCode {
         What::Install(args) => (install(&args), args.how.json),
         What::Uninstall(args) => (uninstall(&args), args.how.json),
         What::Units(args) => (write_units(&args), false),
+        What::Place(how) => (place(&how), how.json),
     };
     if json {
         let Report { lines, notes, problems } = &report;
@@ -119,7 +134,7 @@ fn main() -> ExitCode {
 
 fn install(args: &InstallArgs) -> Report {
     let mut report = Report::default();
-    let ready = install::check().and_then(|()| Ok((lock()?, source::programs()?)));
+    let ready = asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs()?)));
     let (lock, programs) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -127,35 +142,92 @@ fn install(args: &InstallArgs) -> Report {
             return report;
         }
     };
-    let request = Request { programs, person: install::caller(), restart: args.restart, systemd: systemd::runs() };
-    let steps = install::steps(&request);
-    // Each step rests on those before it.
-    for step in &steps {
-        if !report.step(step, &args.how) {
-            return report;
-        }
-    }
-    if args.how.mode() == Mode::Act {
-        let proven = install::prove(&request);
-        report.take(
-            "proof",
-            proven.map(|()| Outcome::Done("the firewall is in force, and the gateway answers".into())),
-            &args.how,
-        );
-    }
-    match install::notes(&request) {
-        Ok(notes) => report.notes = notes,
-        Err(problem) => report.problems.push(problem),
+    if cfg!(target_os = "macos") {
+        install_mac(args, programs, &mut report);
+    } else {
+        #[cfg(target_os = "linux")]
+        install_linux(args, programs, &mut report);
     }
     drop(lock);
     report
 }
 
-/// The units, and beside them the names of those that start by themselves, each on a line of `ENABLED`.
+/// Each step rests on those before it; false if one failed.
+fn all(steps: &[Step<'_>], how: &How, report: &mut Report) -> bool {
+    steps.iter().all(|step| report.step(step, how))
+}
+
+#[cfg(target_os = "linux")]
+fn install_linux(args: &InstallArgs, programs: Vec<source::Program>, report: &mut Report) {
+    let person = asker::caller();
+    let request = install::Request { programs, person, restart: args.restart, systemd: systemd::runs() };
+    if !all(&install::steps(&request), &args.how, report) {
+        return;
+    }
+    if args.how.mode() == Mode::Act {
+        let proven = install::prove(&request);
+        report.proof(proven, &args.how);
+    }
+    match install::notes(&request) {
+        Ok(notes) => report.notes = notes,
+        Err(problem) => report.problems.push(problem),
+    }
+}
+
+fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut Report) {
+    let (mac, person) = (macos::System, asker::caller());
+    let policy = asker::usual_policy(person.as_ref());
+    let request = macos::Request { programs, policy, restart: args.restart };
+    if !all(&macos::install(&mac, &request), &args.how, report) {
+        return;
+    }
+    if args.how.mode() == Mode::Act {
+        report.proof(macos::prove(&mac), &args.how);
+    }
+    match macos::sessions_of_before(&mac) {
+        Ok(0) => {}
+        Ok(n) => report.notes.push(format!(
+            "{n} sessions run in the gateway of before; it stays until they end: run rcc setup again then, or with --restart now"
+        )),
+        Err(problem) => report.problems.push(problem),
+    }
+    if person.is_none() {
+        report.notes.push("who may start sessions stands in `users` of /etc/rcc/policy.toml".into());
+    }
+}
+
+/// A system that is made from its own configuration is not setup's to write.
+fn unmanaged() -> Result<(), Problem> {
+    #[cfg(target_os = "linux")]
+    install::check()?;
+    if cfg!(target_os = "macos") { macos::unmanaged(&macos::System) } else { Ok(()) }
+}
+
+fn place(how: &How) -> Report {
+    let mut report = Report::default();
+    match asker::root().and_then(|()| Ok((lock()?, source::programs()?))) {
+        Ok((lock, programs)) => {
+            all(&macos::place_carrier(&macos::System, programs), how, &mut report);
+            drop(lock);
+        }
+        Err(problem) => report.problems.push(problem),
+    }
+    report
+}
+
+/// The units, and beside them the names of those that start by themselves, each on a line of `ENABLED`; a Mac's accounts
+/// likewise in `ACCOUNTS`.
 fn write_units(args: &UnitsArgs) -> Report {
     let mut report = Report::default();
-    let enabled = ("ENABLED", units::ENABLED.map(|name| format!("{name}\n")).concat());
-    for (name, text) in units::all(&args.programs).into_iter().chain([enabled]) {
+    let named = |names: &[&str]| ("ENABLED".to_owned(), format!("{}\n", names.join("\n")));
+    let files: Vec<(String, String)> = if args.macos {
+        let daemons = macos::daemons(&args.programs).into_iter().map(|daemon| (daemon.file(), daemon.text));
+        daemons.chain([named(&macos::enabled()), ("ACCOUNTS".to_owned(), macos::declared())]).collect()
+    } else {
+        let units = units::all(&args.programs).into_iter().map(|(name, text)| (name.to_owned(), text));
+        units.chain([named(&units::ENABLED)]).collect()
+    };
+    for (name, text) in files {
         let path = args.into.join(name);
         let written = File::create_new(&path).and_then(|mut file| file.write_all(text.as_bytes()));
         if let Err(e) = written {
@@ -168,7 +240,7 @@ fn write_units(args: &UnitsArgs) -> Report {
 
 fn uninstall(args: &UninstallArgs) -> Report {
     let mut report = Report::default();
-    let lock = match install::root().and_then(|()| lock()) {
+    let lock = match asker::root().and_then(|()| lock()) {
         Ok(lock) => lock,
         Err(problem) => {
             report.problems.push(problem);
@@ -176,20 +248,44 @@ fn uninstall(args: &UninstallArgs) -> Report {
         }
     };
     let keep = if args.purge { Keep::Nothing } else { Keep::PolicyAndLog };
-    for step in &uninstall::steps(keep, systemd::runs()) {
-        report.step(step, &args.how);
+    if cfg!(target_os = "macos") {
+        uninstall_mac(args, keep, &mut report);
+    } else {
+        #[cfg(target_os = "linux")]
+        uninstall_linux(args, keep, &mut report);
     }
     if keep == Keep::PolicyAndLog {
         report.notes.push("kept: /etc/rcc, /var/log/rcc (rcc uninstall --purge removes them)".into());
+    }
+    let _ = std::fs::remove_file(LOCK);
+    drop(lock);
+    report
+}
+
+#[cfg(target_os = "linux")]
+fn uninstall_linux(args: &UninstallArgs, keep: Keep, report: &mut Report) {
+    for step in &uninstall::steps(keep, systemd::runs()) {
+        report.step(step, &args.how);
     }
     match user::is_anothers() {
         Ok(false) => {}
         Ok(true) => report.notes.push("kept: the system user or group rcc, which rcc setup did not make".into()),
         Err(problem) => report.problems.push(problem),
     }
-    let _ = std::fs::remove_file(LOCK);
-    drop(lock);
-    report
+}
+
+fn uninstall_mac(args: &UninstallArgs, keep: Keep, report: &mut Report) {
+    let mac = macos::System;
+    let firewall = std::env::current_exe().unwrap_or_default().with_file_name("rcc-firewall").display().to_string();
+    // Each is tried, whatever became of those before.
+    for step in &macos::uninstall(&mac, keep, &firewall) {
+        report.step(step, &args.how);
+    }
+    match macos::anothers(&mac) {
+        Ok(kept) if kept.is_empty() => {}
+        Ok(kept) => report.notes.push(format!("kept, since rcc setup did not make it: {}", kept.join(", "))),
+        Err(problem) => report.problems.push(problem),
+    }
 }
 
 impl Report {
@@ -197,6 +293,11 @@ impl Report {
     fn step(&mut self, step: &Step<'_>, how: &How) -> bool {
         let outcome = step.run(how.mode());
         self.take(&step.subject, outcome, how)
+    }
+
+    fn proof(&mut self, proven: Result<(), Problem>, how: &How) {
+        let outcome = proven.map(|()| Outcome::Done("the firewall is in force, and the gateway answers".into()));
+        self.take("proof", outcome, how);
     }
 
     fn take(&mut self, subject: &str, outcome: Result<Outcome, Problem>, how: &How) -> bool {
@@ -220,7 +321,7 @@ impl Report {
 }
 
 /// The lock's file: root's alone.
-const LOCK: &str = "/run/rcc-setup.lock";
+const LOCK: &str = if cfg!(target_os = "macos") { "/var/run/rcc-setup.lock" } else { "/run/rcc-setup.lock" };
 
 /// One at a time.
 fn lock() -> Result<Flock<File>, Problem> {
@@ -249,7 +350,7 @@ mod tests {
     #[test]
     fn units_are_written_once_for_programs_anywhere() {
         let folder = tempfile::tempdir().unwrap();
-        let args = UnitsArgs { programs: "/nix/store/x-rcc/bin".into(), into: folder.path().into() };
+        let args = UnitsArgs { programs: "/nix/store/x-rcc/bin".into(), into: folder.path().into(), macos: false };
         assert!(write_units(&args).problems.is_empty());
         let unit = std::fs::read_to_string(folder.path().join("rcc-firewall.service")).unwrap();
         assert!(unit.contains("\nExecStart=/nix/store/x-rcc/bin/rcc-firewall apply\n"), "{unit}");
@@ -257,5 +358,14 @@ mod tests {
         assert!(enabled.lines().eq(units::ENABLED) && enabled.lines().all(|unit| folder.path().join(unit).is_file()));
         // What is there is left as it is.
         assert!(!write_units(&args).problems.is_empty());
+
+        let folder = tempfile::tempdir().unwrap();
+        let args = UnitsArgs { programs: "/nix/store/x-rcc/bin".into(), into: folder.path().into(), macos: true };
+        assert!(write_units(&args).problems.is_empty());
+        let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(text("dev.rcc.firewall.plist").contains("<string>/nix/store/x-rcc/bin/rcc-firewall</string>"));
+        assert!(text("ENABLED").lines().all(|label| folder.path().join(format!("{label}.plist")).is_file()));
+        let accounts = "group _rcc 391 rcc gateway\ngroup _rccnet 392 rcc network\nuser _rcc 391 391 rcc gateway\n";
+        assert_eq!(text("ACCOUNTS"), accounts);
     }
 }

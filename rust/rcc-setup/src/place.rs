@@ -3,7 +3,7 @@
 //! Invariant: a file is there whole or not at all. It is written under another name, flushed, and renamed.
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, readlinkat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, symlinkat, unlinkat};
 use std::ffi::{OsStr, OsString};
@@ -48,14 +48,13 @@ impl Folder {
             },
             Writers::SystemGroup => path.to_owned(),
         };
-        let how = OpenHow::new().flags(FOLDER).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-        let fd = match openat2(nix::fcntl::AT_FDCWD, &real, how) {
+        let fd = match open_without_links(&real) {
             Err(Errno::ENOENT) => return Ok(None),
             other => other?,
         };
         let facts = fstat(&fd)?;
         let forbidden = if writers == Writers::Root { 0o022 } else { 0o002 };
-        if facts.st_uid != 0 || facts.st_mode & forbidden != 0 {
+        if facts.st_uid != 0 || bits(facts.st_mode) & forbidden != 0 {
             return Err(foreign(&real));
         }
         Ok(Some(Self { fd, path: real }))
@@ -73,13 +72,13 @@ impl Folder {
 
     /// Makes a folder in here if there is none, root's and with this mode.
     pub fn make(&self, name: &str, mode: u32) -> io::Result<Self> {
-        match mkdirat(&self.fd, name, Mode::from_bits_truncate(mode)) {
+        match mkdirat(&self.fd, name, permissions(mode)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(e) => return Err(e.into()),
         }
         let folder = self.inner(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         if fstat(&folder.fd)?.st_uid == 0 {
-            fchmod(&folder.fd, Mode::from_bits_truncate(mode))?;
+            fchmod(&folder.fd, permissions(mode))?;
         }
         Ok(folder)
     }
@@ -87,7 +86,7 @@ impl Folder {
     /// Owner, group and mode of this folder.
     pub fn owner(&self) -> io::Result<(u32, u32, u32)> {
         let facts = fstat(&self.fd)?;
-        Ok((facts.st_uid, facts.st_gid, facts.st_mode & 0o7777))
+        Ok((facts.st_uid, facts.st_gid, bits(facts.st_mode) & 0o7777))
     }
 
     /// Gives this folder to a user; if it is still another's, first the plain files in it that are that one's and have no
@@ -116,7 +115,7 @@ impl Folder {
             }
         }
         fchown(&self.fd, Some(uid), Some(gid))?;
-        fchmod(&self.fd, Mode::from_bits_truncate(mode))?;
+        fchmod(&self.fd, permissions(mode))?;
         Ok(())
     }
 
@@ -135,14 +134,21 @@ impl Folder {
     }
 
     /// A plain file's bytes, if it is root's alone and has this mode; `None` if there is none.
+    #[cfg(any(target_os = "linux", test))]
     pub fn read(&self, name: &str, mode: u32) -> io::Result<Option<Vec<u8>>> {
+        self.read_of(name, (0, 0), mode)
+    }
+
+    /// The same of another owner and group.
+    pub fn read_of(&self, name: &str, owner: (u32, u32), mode: u32) -> io::Result<Option<Vec<u8>>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
             other => File::from(other?),
         };
         let facts = fstat(&file)?;
-        if !is(&facts, SFlag::S_IFREG) || facts.st_uid != 0 || facts.st_gid != 0 || facts.st_mode & 0o7777 != mode {
+        let is_its = (facts.st_uid, facts.st_gid) == owner && bits(facts.st_mode) & 0o7777 == mode;
+        if !is(&facts, SFlag::S_IFREG) || !is_its {
             return Ok(None);
         }
         let mut bytes = Vec::new();
@@ -151,14 +157,20 @@ impl Folder {
     }
 
     /// Puts a file of root's there, in place of what had its name.
+    #[cfg(any(target_os = "linux", test))]
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+        self.write_for(name, bytes, (0, 0), mode)
+    }
+
+    /// The same for another owner and group. Its bits come after its owner, who changes them, and before its name.
+    pub fn write_for(&self, name: &str, bytes: &[u8], owner: (u32, u32), mode: u32) -> io::Result<()> {
         let new = format!("{name}{NEW}");
         self.remove(&new)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = File::from(openat(&self.fd, new.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
         file.write_all(bytes)?;
-        fchown(&file, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
-        fchmod(&file, Mode::from_bits_truncate(mode))?;
+        fchown(&file, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
+        fchmod(&file, permissions(mode))?;
         file.sync_all()?;
         drop(file);
         renameat(&self.fd, new.as_str(), &self.fd, name)?;
@@ -255,6 +267,31 @@ impl Folder {
 }
 
 const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A folder at a path on which no link is followed.
+#[cfg(target_os = "linux")]
+fn open_without_links(path: &Path) -> nix::Result<OwnedFd> {
+    use nix::fcntl::{AT_FDCWD, OpenHow, ResolveFlag, openat2};
+    openat2(AT_FDCWD, path, OpenHow::new().flags(FOLDER).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS))
+}
+
+#[cfg(target_os = "macos")]
+fn open_without_links(path: &Path) -> nix::Result<OwnedFd> {
+    // O_NOFOLLOW_ANY of open(2), which O_NOFOLLOW excludes.
+    let flags = FOLDER.difference(OFlag::O_NOFOLLOW) | OFlag::from_bits_retain(0x2000_0000);
+    nix::fcntl::open(path, flags, Mode::empty())
+}
+
+/// A mode as the system has it: 16 bits on macOS, 32 on Linux.
+#[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "16 bits on macOS"))]
+fn bits(mode: nix::libc::mode_t) -> u32 {
+    u32::from(mode)
+}
+
+fn permissions(mode: u32) -> Mode {
+    // Twelve bits fit into either.
+    Mode::from_bits_truncate(nix::libc::mode_t::try_from(mode & 0o7777).unwrap_or_default())
+}
 
 fn is(facts: &FileStat, kind: SFlag) -> bool {
     facts.st_mode & SFlag::S_IFMT.bits() == kind.bits()

@@ -6,8 +6,32 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What is installed.
-pub const PROGRAMS: [&str; 5] = ["rcc", "rcc-hook", "rcc-gateway", "rcc-firewall", "rcc-setup"];
+/// What is installed on Linux.
+const LINUX: [(&str, Kind); 5] = [
+    ("rcc", Kind::Static),
+    ("rcc-hook", Kind::Static),
+    ("rcc-gateway", Kind::Static),
+    ("rcc-firewall", Kind::Static),
+    ("rcc-setup", Kind::Static),
+];
+/// What is installed on a Mac.
+const MACOS: [(&str, Kind); 6] = [
+    ("rcc", Kind::Mac),
+    ("rcc-gateway", Kind::Mac),
+    ("rcc-firewall", Kind::Mac),
+    ("rcc-setup", Kind::Mac),
+    ("gvproxy", Kind::Mac),
+    ("gvproxy.pinned", Kind::Mac),
+];
+
+/// What a program must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Linux's, without a loader.
+    Static,
+    /// macOS's, of one processor, with libraries of the system's alone.
+    Mac,
+}
 
 /// A program's bytes, read once: what is checked is what is installed, whoever can write its folder.
 #[derive(Debug)]
@@ -22,10 +46,11 @@ pub struct Program {
 pub fn programs() -> Result<Vec<Program>, Problem> {
     let here = std::env::current_exe().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
     let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
-    PROGRAMS.iter().map(|name| read(&folder, name)).collect()
+    let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
+    all.iter().map(|(name, kind)| read(&folder, name, *kind)).collect()
 }
 
-fn read(folder: &Path, name: &'static str) -> Result<Program, Problem> {
+fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Problem> {
     let path: PathBuf = folder.join(name);
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
@@ -39,11 +64,53 @@ fn read(folder: &Path, name: &'static str) -> Result<Program, Problem> {
     }
     let mut bytes = Vec::new();
     file.take(crate::place::MAX).read_to_end(&mut bytes).map_err(|e| wrong(&path, &e.to_string()))?;
-    match interpreter(&bytes) {
-        Some(false) => Ok(Program { name, bytes }),
-        Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
-        None => Err(wrong(&path, "it is not a 64-bit ELF program")),
+    match kind {
+        Kind::Static => match interpreter(&bytes) {
+            Some(false) => Ok(Program { name, bytes }),
+            Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
+            None => Err(wrong(&path, "it is not a 64-bit ELF program")),
+        },
+        Kind::Mac => match libraries(&bytes) {
+            None => Err(wrong(&path, "it is not a 64-bit Mach-O program of one processor")),
+            Some(all) => match all.iter().find(|library| !is_systems(library)) {
+                None => Ok(Program { name, bytes }),
+                Some(library) => Err(wrong(&path, &format!("it needs {library}, which is not the system's"))),
+            },
+        },
     }
+}
+
+/// Whether a library is one that only Apple changes.
+fn is_systems(library: &str) -> bool {
+    (library.starts_with("/usr/lib/") || library.starts_with("/System/")) && !library.contains("/../")
+}
+
+/// The libraries that a little-endian 64-bit Mach-O executable loads (`mach-o/loader.h`); `None` if it is no such program.
+fn libraries(bytes: &[u8]) -> Option<Vec<String>> {
+    /// `LC_LOAD_DYLIB`, and its weak, re-exported, lazy and upward kin.
+    const LOADS: [u32; 5] = [0xc, 0x8000_0018, 0x8000_001f, 0x20, 0x8000_0023];
+    const EXECUTE: u32 = 2;
+    let number = |at: usize| bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes);
+    if number(0)? != 0xfeed_facf || number(12)? != EXECUTE {
+        return None;
+    }
+    let mut all = Vec::new();
+    let mut at = 32;
+    for _ in 0..number(16)? {
+        let (command, size) = (number(at)?, usize::try_from(number(at + 4)?).ok()?);
+        if size < 8 {
+            return None;
+        }
+        let end = at.checked_add(size)?;
+        if LOADS.contains(&command) {
+            let name = bytes.get(at.checked_add(usize::try_from(number(at + 8)?).ok()?)?..end)?;
+            let name = name.split(|byte| *byte == 0).next()?;
+            all.push(String::from_utf8_lossy(name).into_owned());
+        }
+        at = end;
+    }
+    // One that loads nothing is none that macOS runs.
+    (!all.is_empty()).then_some(all)
 }
 
 fn wrong(path: &Path, what: &str) -> Problem {
@@ -101,9 +168,55 @@ mod tests {
     fn a_link_is_not_installed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", folder.path().join("rcc")).unwrap();
-        assert_eq!(read(folder.path(), "rcc").unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(read(folder.path(), "rcc", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
         let huge = std::fs::File::create(folder.path().join("rcc-hook")).unwrap();
         huge.set_len(1 << 40).unwrap();
-        assert_eq!(read(folder.path(), "rcc-hook").unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(read(folder.path(), "rcc-hook", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+    }
+
+    /// A Mach-O executable with these load commands.
+    fn mach_o(kind: u32, loads: &[(u32, &str)]) -> Vec<u8> {
+        let mut commands = Vec::new();
+        for (command, name) in loads {
+            let size = (24 + name.len() + 1).next_multiple_of(8);
+            let mut one = Vec::new();
+            for word in [*command, u32::try_from(size).unwrap(), 24, 2, 0x10000, 0x10000] {
+                one.extend_from_slice(&word.to_le_bytes());
+            }
+            one.extend_from_slice(name.as_bytes());
+            one.resize(size, 0);
+            commands.extend(one);
+        }
+        let (count, size) = (u32::try_from(loads.len()).unwrap(), u32::try_from(commands.len()).unwrap());
+        let header = [0xfeed_facf, 0x0100_000c, 0, kind, count, size, 0x0020_0085, 0];
+        header.iter().flat_map(|word: &u32| word.to_le_bytes()).chain(commands).collect()
+    }
+
+    #[test]
+    fn a_macs_program_has_libraries_of_the_systems_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let judged = |bytes: &[u8]| {
+            std::fs::write(folder.path().join("rcc"), bytes).unwrap();
+            read(folder.path(), "rcc", Kind::Mac).map(drop)
+        };
+        let system =
+            [(0xc, "/usr/lib/libSystem.B.dylib"), (0xc, "/System/Library/Frameworks/Security.framework/Security")];
+        judged(&mach_o(2, &system)).unwrap();
+        for library in
+            ["/opt/homebrew/lib/libssl.dylib", "@rpath/libx.dylib", "libx.dylib", "/usr/lib/../local/lib/x", ""]
+        {
+            for command in [0xc, 0x8000_0018] {
+                let error = judged(&mach_o(2, &[system[0], (command, library)])).unwrap_err();
+                assert!(error.what.contains("which is not the system's"), "{library}: {error}");
+            }
+        }
+        let whole = mach_o(2, &system);
+        for cut in [0, 4, 31, 40, whole.len() - 1] {
+            assert!(judged(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(judged(&mach_o(6, &system)).is_err(), "a library");
+        assert!(judged(&mach_o(2, &[])).is_err());
+        assert!(judged(b"\xca\xfe\xba\xbe").is_err(), "of several processors");
+        assert!(judged(&std::fs::read("/bin/sh").unwrap()).is_err());
     }
 }

@@ -1,21 +1,12 @@
 //! `rcc-setup uninstall`: the steps, each tried whatever became of those before.
 
+use crate::asker::Keep;
 use crate::gateway::{self, is_gateways};
-use crate::install::{foreign_link, is_ours};
-use crate::layout::{ETC, LINKS, LOGS, POLICY_NAME, folder, misplaced};
+use crate::layout::{ETC, LINKS, LOGS, POLICY_NAME, folder, foreign_link, is_ours, misplaced};
 use crate::step::{Look, Step};
 use crate::{systemd, units, user};
 use rcc_firewall::{Nft, POLICY};
 use rcc_report::{Code, Problem};
-
-/// What is taken away besides what setup made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Policy and log stay; the log becomes root's.
-    PolicyAndLog,
-    /// Nothing stays.
-    Nothing,
-}
 
 /// The steps. The firewall stays while anything of the gateway's runs, and its user while anything is that user's.
 pub fn steps(keep: Keep, with_systemd: bool) -> Vec<Step<'static>> {

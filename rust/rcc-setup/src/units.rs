@@ -1,6 +1,7 @@
 //! The units that systemd is given: pure text, by the folder of the installed programs.
 
 /// Where they go.
+#[cfg(target_os = "linux")]
 pub const FOLDER: &str = "/etc/systemd/system";
 
 /// What is started by itself, in this order; the rest is started by these.

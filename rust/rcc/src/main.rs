@@ -1,13 +1,18 @@
 //! The `rcc` command. Flags become a validated request before anything happens; problems are printed and mapped to an
 //! exit code here and nowhere else.
 
+#[cfg(target_os = "linux")]
 mod along;
+#[cfg(target_os = "linux")]
 mod approval;
 mod commands;
 mod ending;
 mod explain;
+#[cfg(target_os = "linux")]
 mod habits;
+#[cfg(target_os = "linux")]
 mod prepare;
+mod root_policy;
 
 use clap::{Parser, Subcommand};
 use rcc_report::{EXIT_REFUSED, Problem};
@@ -33,19 +38,29 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(target_os = "linux")]
     Claude(commands::claude::ClaudeArgs),
+    #[cfg(target_os = "linux")]
     Shell(commands::shell::ShellArgs),
+    #[cfg(target_os = "linux")]
     Run(commands::run::RunArgs),
+    #[cfg(target_os = "linux")]
     Plan(commands::plan::PlanArgs),
     Policy(commands::policy::PolicyArgs),
     Check(commands::check::CheckArgs),
+    #[cfg(target_os = "linux")]
     Agent(commands::agent::AgentArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::logout::LogoutArgs),
+    #[cfg(target_os = "linux")]
     Toolchain(commands::toolchain::ToolchainArgs),
+    #[cfg(target_os = "linux")]
     Home(commands::home::HomeArgs),
+    #[cfg(target_os = "linux")]
     Worktree(commands::worktree::WorktreeArgs),
+    #[cfg(target_os = "linux")]
     Allow(commands::allow::AllowArgs),
+    #[cfg(target_os = "linux")]
     Deny(commands::deny::DenyArgs),
     Log(commands::log::LogArgs),
     Status(commands::status::StatusArgs),
@@ -64,19 +79,29 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_REFUSED);
     }
     let done = match Arguments::parse().command {
+        #[cfg(target_os = "linux")]
         Command::Claude(args) => commands::claude::run(args),
+        #[cfg(target_os = "linux")]
         Command::Shell(args) => commands::shell::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Run(args) => commands::run::run(args),
+        #[cfg(target_os = "linux")]
         Command::Plan(args) => commands::plan::run(args),
         Command::Policy(args) => commands::policy::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Agent(args) => commands::agent::run(args),
         Command::Login(args) => commands::login::run(&args),
         Command::Logout(args) => commands::logout::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Toolchain(args) => commands::toolchain::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Home(args) => commands::home::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Worktree(args) => commands::worktree::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Allow(args) => commands::allow::run(&args),
+        #[cfg(target_os = "linux")]
         Command::Deny(args) => commands::deny::run(&args),
         Command::Log(args) => commands::log::run(&args),
         Command::Status(args) => Ok(commands::status::run(&args)),

@@ -3,6 +3,7 @@
 
 use crate::Done;
 use crate::along::{self, Folders};
+use crate::root_policy::{POLICY_FILE, policy};
 use crate::{approval, habits};
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
@@ -20,16 +21,12 @@ use rcc_launch::session::{self, Launch};
 use rcc_launch::spec::{INSIDE, Request};
 use rcc_launch::{terminal, ticket};
 use rcc_policy::{Policy, ProjectRequest, Resolved};
-use rcc_preflight::probe;
 use rcc_proto::{ANTHROPIC_ENDPOINT, Credential, CredentialKind, REPORT_HOST};
 use rcc_report::{Code, Problem, escaped};
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// Root's policy.
-pub const POLICY_FILE: &str = probe::POLICY;
 
 /// Where to run; common to all commands that start something.
 #[derive(Args)]
@@ -284,17 +281,6 @@ fn remembered(machine: &Machine, policy: &Policy, project: &Path) -> Result<Vec<
     Ok(grants.texts())
 }
 
-/// Root's policy.
-pub fn policy() -> Result<Policy, Vec<Problem>> {
-    policy_and_text().map(|(policy, _)| policy)
-}
-
-/// Root's policy, and what is written there.
-pub fn policy_and_text() -> Result<(Policy, String), Vec<Problem>> {
-    let text = probe::policy(Path::new(POLICY_FILE)).map_err(one)?;
-    rcc_policy::parse(&text, POLICY_FILE).map(|policy| (policy, text))
-}
-
 /// The working directory, if it lies in the project; else the project.
 fn workdir(project: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(fs::canonicalize);
@@ -373,13 +359,6 @@ pub fn items(names: &[String]) -> Result<Vec<Item>, Vec<Problem>> {
         })
     };
     names.iter().filter(|name| !name.is_empty()).map(item).collect()
-}
-
-/// Whether root's policy has a key for sessions that bring none.
-pub fn root_has_a_key() -> bool {
-    let of_model =
-        |c: &rcc_policy::CredentialEndpoint| c.endpoint.as_str() == ANTHROPIC_ENDPOINT && c.key_file.is_some();
-    policy().and_then(|policy| policy.resolve(&[])).is_ok_and(|policy| policy.credentials.iter().any(of_model))
 }
 
 /// The agent's arguments, with two sentences about where it is behind its system prompt, after what the person puts there.

@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod check;
 mod daily;
+mod darwin;
 mod demo;
 mod faults;
 mod fuzz;
@@ -56,6 +57,8 @@ enum Command {
     Nix(nix::Args),
     /// Show setup, reboot, power cuts and uninstall in a virtual machine.
     Vm(vm::Args),
+    /// Check and link the product for macOS, on Linux.
+    Darwin(darwin::Args),
     /// Put the real agent into a folder, for tests.
     #[command(hide = true)]
     Agent(agent::Args),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Trees(args) => trees::run(&args),
         Command::Nix(args) => nix::run(&args),
         Command::Vm(args) => vm::run(&args),
+        Command::Darwin(args) => darwin::run(&args),
         Command::Agent(args) => agent::run(&args),
     };
     match result {

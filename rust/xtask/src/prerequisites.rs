@@ -206,10 +206,15 @@ fn is_apt(os_release: &str) -> bool {
     values.flat_map(|v| v.trim_matches(['"', '\'']).split_whitespace()).any(|id| matches!(id, "debian" | "ubuntu"))
 }
 
+/// Fetches apt's lists.
+pub fn update_lists() -> Result<()> {
+    apt(&["update"]).or_else(|_| apt(&["update"]))
+}
+
 /// The lists are fetched first: a fresh machine has none, an old one's name versions that are gone. A second try after
 /// another update is for a mirror that changed in between ("held broken packages", 404).
 fn apt_install(packages: &[&str]) -> Result<()> {
-    apt(&["update"]).or_else(|_| apt(&["update"]))?;
+    update_lists()?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
     install.extend(packages);
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))

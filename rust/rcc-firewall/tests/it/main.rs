@@ -8,12 +8,10 @@ mod others;
 
 use nix::sched::{CloneFlags, unshare};
 use rcc_firewall::Nft;
+use rcc_packets::{FULL, GATEWAY, facts, policy};
 use rcc_policy::Policy;
-use rcc_rules::{Facts, Table};
+use rcc_rules::Table;
 use std::process::Command;
-
-/// The gateway's user.
-const GATEWAY: u32 = 4242;
 
 /// This thread, in a network namespace with a link whose other end swallows everything.
 fn network() -> Nft {
@@ -35,30 +33,10 @@ fn network() -> Nft {
     Nft::find().expect("nft is there")
 }
 
-/// A policy.
-fn policy(text: &str) -> Policy {
-    rcc_policy::parse(text, "policy.toml").unwrap_or_else(|p| panic!("{p:#?}"))
-}
-
-/// A machine.
-fn facts() -> Facts {
-    Facts {
-        gateway: GATEWAY,
-        resolvers: ["127.0.0.53:53".parse().unwrap(), "[2600:77::1]:53".parse().unwrap()].into(),
-        on_link: ["192.168.77.0/24".parse().unwrap(), "2600:77::/64".parse().unwrap()].into(),
-        nat64: ["2600:64:ff9b::/96".parse().unwrap()].into(),
-    }
-}
-
 /// The table that a policy makes on that machine.
 fn table(policy: &Policy) -> Table {
     Table::new(&policy.egress(), policy.fingerprint(), &facts())
 }
-
-/// A policy with an entry of each kind.
-const FULL: &str = "allow = [\"a.example:443\", \"b.example:22,80\"]\nmay_allow = [\"*:8443\"]\n\
-    private = [\"git.corp.example:443 via 10.20.0.0/16\", \"10.30.1.5:8443\"]\n\
-    deny = [\"9.9.9.0/24\", \"[2600:9::/32]:443\"]\nfake_ip = \"198.18.0.0/15\"\n";
 
 /// Calls nft with these words.
 fn nft(arguments: &str) {

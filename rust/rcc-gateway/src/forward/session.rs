@@ -3,11 +3,12 @@
 
 use super::Gateway;
 use crate::framed::{self, Framed};
+use crate::system::NO_SIGNAL;
 use crate::worker::accept::{Acceptors, Arrivals};
 use crate::worker::handover::{self, Received};
 use crate::worker::relay::{Pipes, abort_on_close, direction, tune};
 use crate::worker::way::Way;
-use crate::worker::{OPENING, STARTING, confine, connection, dns_server, files, session, tell};
+use crate::worker::{OPENING, STARTING, confine, connection, dns_server, session, tell};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockaddrIn, send, sendto};
 use rcc_proto::forwarded::{DNS_MARK, Header, Key, SECRET, Stream, torn};
@@ -49,7 +50,7 @@ pub fn main(supervisor: &str, gateway: &str) -> ExitCode {
 fn prepare(launcher: &OwnedFd) -> Result<(Acceptors, u64), Problem> {
     let prepare = || {
         let own = handover::own_namespace()?;
-        files::confine(&[])?;
+        confine::files::confine(&[])?;
         let acceptors = Acceptors::start()?;
         confine::limits(CONNECTIONS)?;
         confine::forwarder(launcher)?;
@@ -169,7 +170,7 @@ async fn hear_gateway(mut from_host: OwnedReadHalf, launcher: &OwnedFd) -> Probl
 }
 
 fn pass_on(launcher: &OwnedFd, packet: &[u8]) {
-    let _ = send(launcher.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+    let _ = send(launcher.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT | NO_SIGNAL);
 }
 
 /// Hears the launcher until it is gone.
@@ -288,7 +289,7 @@ async fn datagrams(streams: Rc<Streams>, socket: OwnedFd) -> io::Result<()> {
                 return Err(io::Error::from(io::ErrorKind::InvalidData));
             };
             let to = SocketAddrV4::new([a, b, c, d].into(), u16::from_be_bytes([high, low]));
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let flags = MsgFlags::MSG_DONTWAIT | NO_SIGNAL;
             let _ = sendto(socket.as_raw_fd(), answer, &SockaddrIn::from(to), flags);
         }
     };

@@ -7,6 +7,7 @@
 
 use super::socket;
 use crate::rate::Bucket;
+use crate::system::NO_SIGNAL;
 use crate::worker::relay::{abort_on_close, tune};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, recv, sendmsg};
@@ -51,7 +52,7 @@ pub struct Admission {
 /// anything else: the two secrets and the descriptor that streams come by, or that there is none.
 pub fn admission(session: u64, log: &OwnedFd, can_come: bool) -> io::Result<Option<Admission>> {
     if !can_come {
-        sendmsg::<()>(log.as_raw_fd(), &[IoSlice::new(&[0])], &[], MsgFlags::MSG_NOSIGNAL, None)?;
+        sendmsg::<()>(log.as_raw_fd(), &[IoSlice::new(&[0])], &[], NO_SIGNAL, None)?;
         return Ok(None);
     }
     let (to_worker, workers_end) = socket::log_pair()?;
@@ -64,7 +65,7 @@ pub fn admission(session: u64, log: &OwnedFd, can_come: bool) -> io::Result<Opti
     };
     let fds = [workers_end.as_raw_fd()];
     let beside = [ControlMessage::ScmRights(&fds)];
-    sendmsg::<()>(log.as_raw_fd(), &[IoSlice::new(&*both)], &beside, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(log.as_raw_fd(), &[IoSlice::new(&*both)], &beside, NO_SIGNAL, None)?;
     Ok(Some(Admission { session, ticket: Some(key(0)), streams: key(SECRET), to_worker }))
 }
 
@@ -81,7 +82,7 @@ impl Admission {
             return false;
         }
         let bytes: [u8; STREAM] = header.stream.bytes();
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let flags = MsgFlags::MSG_DONTWAIT | NO_SIGNAL;
         let (part, fds) = ([IoSlice::new(&bytes)], [stream.as_raw_fd()]);
         // A worker that can take no more: the stream is closed, which the agent sees as a reset.
         let _sent = sendmsg::<()>(self.to_worker.as_raw_fd(), &part, &[ControlMessage::ScmRights(&fds)], flags, None);

@@ -2,6 +2,7 @@
 //! adds flat fields to it, so that a worker that was taken over can't write as another session.
 
 use crate::rate::Bucket;
+use crate::system::NO_SIGNAL;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -324,7 +325,7 @@ impl Lines {
     /// Tells the worker how many of its lines are in the file. Where there is no room for that now, it is for later.
     pub fn tell(&mut self, worker: &OwnedFd, journal: &Journal) {
         if self.told < self.taken && journal.is_ready() {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let flags = MsgFlags::MSG_DONTWAIT | NO_SIGNAL;
             if send(worker.as_raw_fd(), &self.taken.to_le_bytes(), flags) != Err(Errno::EAGAIN) {
                 self.told = self.taken;
             }

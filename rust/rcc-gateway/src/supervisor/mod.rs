@@ -12,12 +12,11 @@ pub(crate) mod socket;
 
 use crate::policy;
 use crate::rate::Bucket;
+use crate::system;
 use forwarders::{Admission, Forwarders};
 use journal::{Budgets, Journal, Lines};
-use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
-use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt};
-use nix::sys::time::TimeSpec;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rcc_proto::{FromGateway, encode};
@@ -26,7 +25,7 @@ use resolv_conf::ResolvConf;
 use socket::Sockets;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -142,9 +141,9 @@ impl Supervisor {
                 heard.push(i);
             }
         }
-        let timeout = waits.then(|| TimeSpec::from_duration(Duration::from_secs(1)));
+        let timeout = waits.then_some(Duration::from_secs(1));
         // SIGHUP comes in here or not at all: elsewhere it would be noticed only with the next event.
-        if ppoll(&mut fds, timeout, Some(SigSet::empty())).is_err() {
+        if system::wait(&mut fds, timeout).is_err() {
             return;
         }
         self.resolv_conf.follow();
@@ -197,8 +196,7 @@ impl Supervisor {
     fn accept_readers(&mut self, listener: &OwnedFd, now: Duration) {
         for _ in 0..16 {
             let Some(caller) = socket::accept(listener) else { return };
-            let Ok(peer) = getsockopt(&caller, sockopt::PeerCredentials) else { continue };
-            let uid = peer.uid();
+            let Ok(uid) = rcc_host::packets::peer(&caller) else { continue };
             let own = self.readers.iter().filter(|r| r.uid == uid).count();
             self.openings.retain(|_, b| !b.is_full(now));
             if own >= MOST_READERS.0 || self.readers.len() >= MOST_READERS.1 || !self.in_turn(uid, now) {
@@ -237,14 +235,13 @@ impl Supervisor {
             if let Err(problem) = self.open(&launcher, now)
                 && let Ok(packet) = encode(&FromGateway::Refused { problem })
             {
-                let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                let _ = rcc_host::packets::send_now(&launcher, &packet);
             }
         }
     }
 
     fn open(&mut self, launcher: &OwnedFd, now: Duration) -> Result<(), Problem> {
-        let peer = getsockopt(launcher, sockopt::PeerCredentials).map_err(|e| failed(&e))?;
-        let uid = peer.uid();
+        let uid = rcc_host::packets::peer(launcher).map_err(|e| failed(&e))?;
         self.openings.retain(|_, b| !b.is_full(now));
         if !self.in_turn(uid, now) {
             return Err(busy("sessions are opened too fast"));
@@ -298,7 +295,7 @@ pub(crate) fn waiting(fd: &OwnedFd) -> PollFd<'_> {
 /// Starts a reader: its caller is its stdin; nothing else is open in it but the end by which it is missed.
 fn start_reader(caller: &OwnedFd, uid: u32) -> std::io::Result<Reader> {
     let (end, readers_end) = socket::log_pair()?;
-    let child = Command::new("/proc/self/exe")
+    let child = Command::new(system::own_program()?)
         .args(["log", &std::process::id().to_string(), &uid.to_string()])
         .env_clear()
         .current_dir("/")
@@ -353,7 +350,7 @@ fn start(
     let number = u64::from_be_bytes(number);
     let session = format!("{number:016x}");
     let admission = forwarders::admission(number, &log, forwarded)?;
-    let child = Command::new("/proc/self/exe")
+    let child = Command::new(system::own_program()?)
         .args(["worker", &std::process::id().to_string(), &session, &uid.to_string()])
         .env_clear()
         .current_dir("/")
@@ -370,26 +367,7 @@ pub(crate) fn confine() -> Result<(), String> {
     if nix::unistd::geteuid().is_root() || nix::unistd::getuid().is_root() {
         return Err("it does not run as root".into());
     }
-    let status = std::fs::read_to_string("/proc/self/status").map_err(|e| e.to_string())?;
-    let mut sets = 0;
-    for line in status.lines() {
-        if let Some((key @ ("CapInh" | "CapPrm" | "CapEff" | "CapAmb"), value)) = line.split_once(":\t") {
-            sets += 1;
-            if u64::from_str_radix(value, 16) != Ok(0) {
-                return Err(format!("it does not run with capabilities ({key} {value})"));
-            }
-        }
-    }
-    if sets != 4 {
-        return Err("the kernel does not say which capabilities it has".into());
-    }
-    // SAFETY: prctl with these constants takes integers only.
-    let failed = unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) != 0
-    };
-    if failed {
-        return Err("no_new_privs can't be set".into());
-    }
+    system::confine()?;
     if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
         let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
     }

@@ -1,10 +1,11 @@
-//! Who the peer of a connection is: the user's name and groups, from the kernel and from /etc/passwd and /etc/group.
+//! Who the peer of a connection is: the user's name and groups, from the kernel and from /etc/passwd and /etc/group
+//! (on a Mac from the directory service).
 //!
 //! Not by NSS: that would load and run other code in the supervisor. A user of a directory service is named in the
 //! policy by number.
 
-use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use crate::system;
+use std::os::fd::OwnedFd;
 
 /// A user who opened a connection.
 #[derive(Debug)]
@@ -18,42 +19,68 @@ pub struct Person {
 impl Person {
     /// The peer of a connection, whose uid is known.
     pub fn of(uid: u32, connection: &OwnedFd) -> Self {
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let name = entry(&passwd, uid).unwrap_or_else(|| uid.to_string());
-        let group_file = fs::read_to_string("/etc/group").unwrap_or_default();
-        let groups = peer_groups(connection).into_iter().filter_map(|gid| entry(&group_file, gid)).collect();
+        let names = Names::read();
+        let name = names.user(uid).unwrap_or_else(|| uid.to_string());
+        let groups = system::peer_groups(connection).into_iter().filter_map(|gid| names.group(gid)).collect();
         Self { name, groups }
     }
 }
 
+/// Users and groups by number.
+#[cfg(target_os = "linux")]
+struct Names {
+    users: String,
+    groups: String,
+}
+
+#[cfg(target_os = "linux")]
+impl Names {
+    fn read() -> Self {
+        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        Self { users: text("/etc/passwd"), groups: text("/etc/group") }
+    }
+
+    fn user(&self, uid: u32) -> Option<String> {
+        entry(&self.users, uid)
+    }
+
+    fn group(&self, gid: u32) -> Option<String> {
+        entry(&self.groups, gid)
+    }
+}
+
+/// Users and groups by number. People are in the directory service alone there; the library asks it by a message, and loads
+/// nothing into this process.
+#[cfg(target_os = "macos")]
+struct Names;
+
+#[cfg(target_os = "macos")]
+impl Names {
+    fn read() -> Self {
+        Self
+    }
+
+    #[expect(clippy::unused_self, reason = "as on Linux, where there are files")]
+    fn user(&self, uid: u32) -> Option<String> {
+        let user = nix::unistd::User::from_uid(uid.into()).ok()??;
+        (!user.name.is_empty()).then_some(user.name)
+    }
+
+    #[expect(clippy::unused_self, reason = "as on Linux, where there are files")]
+    fn group(&self, gid: u32) -> Option<String> {
+        let group = nix::unistd::Group::from_gid(gid.into()).ok()??;
+        (!group.name.is_empty()).then_some(group.name)
+    }
+}
+
 /// The name of the line `name:…:number:…`.
+#[cfg(any(target_os = "linux", test))]
 fn entry(text: &str, number: u32) -> Option<String> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(number) && !name.is_empty()).then(|| name.to_owned())
     })
-}
-
-/// All groups of the process that connected, its primary one included.
-fn peer_groups(connection: &OwnedFd) -> Vec<u32> {
-    let mut groups = vec![0u32; 65_536 / 4];
-    let mut size = libc::socklen_t::try_from(groups.len() * 4).unwrap_or(0);
-    // SAFETY: the kernel writes at most `size` bytes to the buffer, which is that long, and sets `size`.
-    let failed = unsafe {
-        libc::getsockopt(
-            connection.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERGROUPS,
-            groups.as_mut_ptr().cast(),
-            &raw mut size,
-        )
-    } != 0;
-    groups.truncate(if failed { 0 } else { size as usize / 4 });
-    if let Ok(peer) = nix::sys::socket::getsockopt(connection, nix::sys::socket::sockopt::PeerCredentials) {
-        groups.push(peer.gid());
-    }
-    groups
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! The machine's resolv.conf, for workers, which can open no file: a copy in memory, that they have a descriptor to read by.
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use rcc_host::resolv_conf::{LONGEST, RESOLV_CONF};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,8 +23,7 @@ pub struct ResolvConf {
 impl ResolvConf {
     /// As it is now.
     pub fn read() -> io::Result<Self> {
-        let copy = File::from(memfd_create(c"resolv.conf", MFdFlags::MFD_CLOEXEC)?);
-        let readable = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?.into();
+        let (copy, readable) = crate::system::nameless(c"resolv.conf")?;
         let mut this = Self { copy, readable, text: Vec::new(), looked: Instant::now() };
         this.look();
         Ok(this)

@@ -1,10 +1,9 @@
 //! The gateway's sockets: taken from systemd, or made.
 
+use crate::system;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, UnixAddr, accept4, bind, connect, getsockname,
-    listen as start, socket, socketpair,
-};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{Backlog, SockType, SockaddrStorage, UnixAddr, bind, connect, getsockname, listen as start};
 use rcc_proto::forwarded::{FORWARD_PORT, FORWARD_SOCKET};
 use rcc_proto::{GATEWAY_SOCKET, LOG_SOCKET};
 use rcc_report::{Code, Problem};
@@ -97,13 +96,17 @@ pub fn made(name: &'static str) -> Result<OwnedFd, Problem> {
 }
 
 fn make(path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let new = || socket(AddressFamily::Unix, SockType::SeqPacket, flags, None);
+    let raw = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+    let new = || -> Result<OwnedFd, Errno> {
+        let socket = rcc_host::packets::new().map_err(raw)?;
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(socket)
+    };
     let address = UnixAddr::new(path)?;
     match connect(new()?.as_raw_fd(), &address) {
         Err(Errno::ENOENT) => {}
         Err(Errno::ECONNREFUSED) => {
-            fs::remove_file(path).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+            fs::remove_file(path).map_err(raw)?;
         }
         // Connected, or its queue is full: somebody lives there.
         _ => return Err(Errno::EADDRINUSE),
@@ -136,14 +139,13 @@ fn from_systemd() -> Result<Vec<(Use, OwnedFd)>, String> {
 }
 
 fn check(fd: OwnedFd) -> Result<(Use, OwnedFd), String> {
-    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
     use nix::sys::socket::{getsockopt, sockopt};
     let address: SockaddrStorage = getsockname(fd.as_raw_fd()).map_err(|e| e.to_string())?;
     let path = address.as_unix_addr().and_then(UnixAddr::path);
     let is_at = |name: &str| path == Some(Path::new(name));
     let loopback = address.as_sockaddr_in().is_some_and(|a| a.ip().is_loopback());
     let (of, kind) = if let Some(name) = [GATEWAY_SOCKET, LOG_SOCKET].into_iter().find(|name| is_at(name)) {
-        (Use::Packets(name), SockType::SeqPacket)
+        (Use::Packets(name), system::PACKETS)
     } else if is_at(FORWARD_SOCKET) || loopback {
         (Use::Forwarders, SockType::Stream)
     } else {
@@ -159,13 +161,10 @@ fn check(fd: OwnedFd) -> Result<(Use, OwnedFd), String> {
 
 /// A waiting connection.
 pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
-    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
-    // SAFETY: accept4 just returned this descriptor; nobody else has it.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    system::accept(listener).ok()
 }
 
 /// The two ends of a worker's log, or of what tells a reader's end; both non-blocking.
 pub fn log_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+    Ok(system::pair()?)
 }

@@ -8,9 +8,8 @@ use super::handover::Sockets;
 use super::relay::{abort_on_close, tune};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{SockFlag, accept4};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio::sync::mpsc;
 
@@ -64,10 +63,8 @@ fn accept_all(receive: &Receiver<(OwnedFd, mpsc::Sender<OwnedFd>)>) {
     let Ok((listener, to)) = receive.recv() else { return };
     tune(&listener);
     loop {
-        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+        match crate::system::accept(&listener) {
             Ok(fd) => {
-                // SAFETY: accept4 just returned this descriptor; nobody else has it.
-                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                 if abort_on_close(&fd).is_ok() && to.blocking_send(fd).is_err() {
                     return;
                 }

@@ -4,8 +4,9 @@
 //! By UDP, since the kernel tells a sender at once that a rule refused the datagram. The answer to a refused TCP connection is
 //! an ICMP packet, and of those there are so many a second on a whole machine, which a neighbour can use up.
 
+use crate::system::{DENIED, NO_SIGNAL, datagrams};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, SockaddrIn, sendto, socket};
+use nix::sys::socket::{SockaddrIn, sendto};
 use rcc_policy::Fingerprint;
 use rcc_report::{Code, Problem};
 use std::net::SocketAddrV4;
@@ -16,9 +17,9 @@ pub fn prove(fingerprint: Fingerprint) -> Result<(), Problem> {
     let canary = fingerprint.canary();
     let beside = SocketAddrV4::new(*canary.ip(), if canary.port() == u16::MAX { 1024 } else { canary.port() + 1 });
     let what = match (send_to(canary), send_to(beside)) {
-        (Ok(()), Err(Errno::EPERM)) => return Ok(()),
+        (Ok(()), Err(DENIED)) => return Ok(()),
         (Ok(()), Ok(())) => "it is not in force".to_owned(),
-        (Err(Errno::EPERM), Err(Errno::EPERM)) => "it is another policy's".to_owned(),
+        (Err(DENIED), Err(DENIED)) => "it is another policy's".to_owned(),
         (canary, beside) => format!("its canary says {canary:?}, and {beside:?} beside it"),
     };
     // Both are installed side by side.
@@ -28,7 +29,6 @@ pub fn prove(fingerprint: Fingerprint) -> Result<(), Problem> {
 
 /// Each by a socket of its own, to which no late answer of another comes.
 fn send_to(to: SocketAddrV4) -> Result<(), Errno> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
-    sendto(socket.as_raw_fd(), b"canary", &SockaddrIn::from(to), MsgFlags::MSG_NOSIGNAL).map(drop)
+    let socket = datagrams()?;
+    sendto(socket.as_raw_fd(), b"canary", &SockaddrIn::from(to), NO_SIGNAL).map(drop)
 }

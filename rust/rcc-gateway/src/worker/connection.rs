@@ -10,13 +10,12 @@ use super::{endpoint, http_relay, report};
 use crate::client_hello::{self, Guard};
 use crate::http1;
 use crate::stand_in;
-use nix::sys::socket::{getsockopt, sockopt};
 use rcc_policy::{Check, Decision, HostName, Ranges, Resolved, Target};
 use rcc_proto::REPORT_HOST;
 use serde_json::json;
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -299,16 +298,26 @@ async fn checked(
 
 /// The address that was dialled: before the redirect, or, where there was none, the socket's own (`AnyIP`).
 pub fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
-    // A socket of IPv6 takes both, and has the one or the other.
-    if let Ok(meant) = getsockopt(client, sockopt::OriginalDst) {
-        let ip = Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr));
-        return Ok((ip, u16::from_be(meant.sin_port)).into());
-    }
-    if let Ok(meant) = getsockopt(client, sockopt::Ip6tOriginalDst) {
-        return Ok((Ipv6Addr::from(meant.sin6_addr.s6_addr), u16::from_be(meant.sin6_port)).into());
+    #[cfg(target_os = "linux")]
+    if let Some(meant) = before_redirect(client) {
+        return Ok(meant);
     }
     let own = client.local_addr()?;
     Ok((own.ip().to_canonical(), own.port()).into())
+}
+
+/// What netfilter kept of it.
+#[cfg(target_os = "linux")]
+fn before_redirect(client: &TcpStream) -> Option<SocketAddr> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    // A socket of IPv6 takes both, and has the one or the other.
+    if let Ok(meant) = getsockopt(client, sockopt::OriginalDst) {
+        let ip = Ipv4Addr::from(u32::from_be(meant.sin_addr.s_addr));
+        return Some((ip, u16::from_be(meant.sin_port)).into());
+    }
+    let meant = getsockopt(client, sockopt::Ip6tOriginalDst).ok()?;
+    Some((Ipv6Addr::from(meant.sin6_addr.s6_addr), u16::from_be(meant.sin6_port)).into())
 }
 
 /// Reads something from a client who must say something first; its end is an error.

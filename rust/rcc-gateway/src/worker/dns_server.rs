@@ -5,6 +5,7 @@ use super::log::plain;
 use super::session::Session;
 use super::way::Way;
 use crate::dns::{self, Known, MAX_UDP, Outcome};
+use crate::system::NO_SIGNAL;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrIn, sendto};
 use serde_json::json;
@@ -43,7 +44,7 @@ pub async fn datagrams(session: Rc<Session>, socket: OwnedFd) -> io::Result<()> 
                 continue;
             }
             if let (Some(answer), Some(to)) = (respond(&session, &buffer[..n], MAX_UDP), from) {
-                let _ = sendto(fd, &answer, &to, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+                let _ = sendto(fd, &answer, &to, MsgFlags::MSG_DONTWAIT | NO_SIGNAL);
             }
         }
         drop(ready);

@@ -9,6 +9,7 @@ use super::way::Way;
 use super::{Link, STARTING, dns_server, handover};
 use crate::dns::MAX_UDP;
 use crate::framed::{self, Framed};
+use crate::system::{CLOSE_ON_EXEC, NO_SIGNAL};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
@@ -56,7 +57,7 @@ impl Admission {
 fn descriptor(from: &OwnedFd, into: &mut [u8], flags: MsgFlags) -> nix::Result<(usize, Option<OwnedFd>)> {
     let mut control = cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(into)];
-    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let flags = flags | CLOSE_ON_EXEC;
     let message = recvmsg::<()>(from.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
     let mut fd = None;
     for one in message.cmsgs()? {
@@ -214,7 +215,7 @@ impl Forwarder {
     /// Says some bytes. If they don't go at once, or not whole, the conversation is over, which its reader notices.
     pub fn say(&self, bytes: &[u8]) {
         let whole = framed::frame(&[bytes]).ok().is_some_and(|frame| {
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            let flags = MsgFlags::MSG_DONTWAIT | NO_SIGNAL;
             send(self.0.as_raw_fd(), &frame, flags) == Ok(frame.len())
         });
         if !whole {

@@ -1,16 +1,10 @@
 //! The launcher's packets, and the three sockets that come with `listen`: what they are is asked of the kernel, not of
 //! the sender.
 
-use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, getsockopt, recvmsg, socket,
-    sockopt,
-};
-use rcc_proto::{LISTEN_SOCKETS, MAX_PACKET, MOST_DESCRIPTORS, ToGateway, decode};
+use rcc_proto::{MAX_PACKET, ToGateway, decode};
 use rcc_report::{Code, Problem};
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -53,14 +47,35 @@ pub fn receive(launcher: &OwnedFd, deadline: Instant) -> Result<(ToGateway, Vec<
     }
 }
 
-/// The next packet, if one is there. Whatever descriptors came are owned, and so closed, in any case.
+/// The next packet, if one is there. A Mac's launchers send no descriptors.
+#[cfg(target_os = "macos")]
 pub fn receive_now(launcher: &OwnedFd) -> Result<Received, Problem> {
+    use rcc_host::packets::{Came, receive_now};
+    let mut buffer = Zeroizing::new(vec![0; MAX_PACKET]);
+    match receive_now(launcher, &mut buffer).map_err(|_| protocol("the connection broke, or a packet is too long"))? {
+        Came::Nothing => Ok(Received::Nothing),
+        Came::End => Ok(Received::End),
+        Came::Packet(n) => {
+            let message = decode(&buffer[..n]).map_err(|e| protocol(&e.to_string()))?;
+            Ok(Received::Message(message, Vec::new()))
+        }
+    }
+}
+
+/// The next packet, if one is there. Whatever descriptors came are owned, and so closed, in any case.
+#[cfg(target_os = "linux")]
+pub fn receive_now(launcher: &OwnedFd) -> Result<Received, Problem> {
+    use crate::system::CLOSE_ON_EXEC;
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    use rcc_proto::MOST_DESCRIPTORS;
+    use std::io::IoSliceMut;
+    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
     // Room for as many as a packet can bring, so that a surplus is seen and closed: of what the kernel cuts off here it
     // installs a part, which could not be told and would stay open.
-    let mut control = cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+    let mut control = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut buffer = Zeroizing::new(vec![0; MAX_PACKET + 1]);
     let mut slices = [IoSliceMut::new(&mut buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let flags = CLOSE_ON_EXEC | MsgFlags::MSG_DONTWAIT;
     let message = match recvmsg::<()>(launcher.as_raw_fd(), &mut slices, Some(&mut control), flags) {
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(Received::Nothing),
         Err(nix::errno::Errno::ECONNRESET) => return Ok(Received::End),
@@ -95,68 +110,21 @@ fn wait(fd: &OwnedFd, deadline: Instant) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks that these are the three sockets of one namespace that is not the host's. The first is of IPv6, which takes both,
-/// where a range of the policy's is.
-pub fn check(fds: Vec<OwnedFd>, redirect_is: AddressFamily, own_namespace: u64) -> Result<Sockets, Problem> {
-    let count = fds.len();
-    let Ok([redirect, dns, dns_tcp]) = <[OwnedFd; LISTEN_SOCKETS]>::try_from(fds) else {
-        return Err(protocol(&format!("{count} descriptors came with `listen`, not {LISTEN_SOCKETS}")));
-    };
-    let sockets = Sockets { redirect, dns, dns_tcp };
-    let inet = AddressFamily::Inet;
-    for (fd, family, kind, proto) in [
-        (&sockets.redirect, redirect_is, SockType::Stream, SockProtocol::Tcp),
-        (&sockets.dns, inet, SockType::Datagram, SockProtocol::Udp),
-        (&sockets.dns_tcp, inet, SockType::Stream, SockProtocol::Tcp),
-    ] {
-        let right = getsockopt(fd, sockopt::SockType) == Ok(kind)
-            && number(fd, libc::SO_PROTOCOL) == Some(proto as i32)
-            && number(fd, libc::SO_DOMAIN) == Some(family as i32)
-            && getsockopt(fd, sockopt::AcceptConn) == Ok(kind == SockType::Stream);
-        if !right {
-            return Err(protocol("a descriptor is not the socket that it should be"));
-        }
-    }
-    let cookies = [&sockets.redirect, &sockets.dns, &sockets.dns_tcp].map(|fd| cookie(fd).ok());
-    let [Some(one), ..] = cookies else { return Err(protocol("a socket has no network namespace")) };
-    if cookies.iter().any(|c| *c != Some(one)) || one == own_namespace {
-        return Err(Problem::new(
-            Code::GATEWAY_NAMESPACE,
-            "launcher",
-            "the listening sockets are not all of one network namespace other than the host's",
-            "run the installed launcher, /usr/local/bin/rcc",
-        ));
-    }
-    Ok(sockets)
+#[cfg(target_os = "linux")]
+#[path = "namespace.rs"]
+mod namespace;
+#[cfg(target_os = "linux")]
+pub use namespace::{check, own_namespace};
+
+/// There are no sockets of another namespace on a Mac: a session's connections come by a forwarder.
+#[cfg(target_os = "macos")]
+pub fn check(_: Vec<OwnedFd>, _: nix::sys::socket::AddressFamily, _: u64) -> Result<Sockets, Problem> {
+    let remedy = "run the installed launcher, /usr/local/bin/rcc";
+    Err(Problem::new(Code::GATEWAY_NAMESPACE, "launcher", "macOS has no network namespaces to listen in", remedy))
 }
 
-/// The gateway's own network namespace.
-pub fn own_namespace() -> io::Result<u64> {
-    cookie(&socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
-}
-
-/// `SO_NETNS_COOKIE` (Linux 5.14): a number of the socket's network namespace, never used twice.
-fn cookie(fd: &OwnedFd) -> io::Result<u64> {
-    let mut value = 0u64;
-    let mut size: libc::socklen_t = 8;
-    // SAFETY: the kernel writes at most 8 bytes to `value`.
-    let done = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut value).cast(),
-            &raw mut size,
-        )
-    };
-    if done == 0 && size == 8 { Ok(value) } else { Err(io::Error::last_os_error()) }
-}
-
-fn number(fd: &OwnedFd, option: i32) -> Option<i32> {
-    let mut value = 0i32;
-    let mut size: libc::socklen_t = 4;
-    // SAFETY: the kernel writes at most 4 bytes to `value`.
-    let done =
-        unsafe { libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut size) };
-    (done == 0 && size == 4).then_some(value)
+/// The one network that a Mac has.
+#[cfg(target_os = "macos")]
+pub fn own_namespace() -> std::io::Result<u64> {
+    Ok(0)
 }

@@ -5,6 +5,7 @@
 //! counted: an agent can have any number of denials, and those leave the others' lines alone.
 
 use crate::rate::Bucket;
+use crate::system::NO_SIGNAL;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{MsgFlags, recv, send};
@@ -185,7 +186,7 @@ impl Log {
 
     fn put(&self, event: &Value) -> bool {
         let line = event.to_string();
-        let sent = send(self.0.fd.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        let sent = send(self.0.fd.as_raw_fd(), line.as_bytes(), MsgFlags::MSG_DONTWAIT | NO_SIGNAL);
         if sent.is_ok() {
             self.0.sent.set(self.0.sent.get() + 1);
         }

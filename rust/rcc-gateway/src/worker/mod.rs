@@ -10,8 +10,7 @@ pub(crate) mod connection;
 mod dial;
 pub(crate) mod dns_server;
 mod endpoint;
-pub(crate) mod files;
-mod forwarded;
+pub(crate) mod forwarded;
 pub mod handover;
 mod http_relay;
 mod log;
@@ -30,7 +29,7 @@ use handover::Received;
 use log::Log;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, send};
+use nix::sys::socket::AddressFamily;
 use rcc_proto::forwarded::Key;
 use rcc_proto::{FromGateway, Open, Opened, ToGateway, VERSION, Version, encode};
 use rcc_report::{Code, Problem};
@@ -40,7 +39,7 @@ use std::cell::OnceCell;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -86,7 +85,7 @@ pub fn main(supervisor: &str, session: &str) -> ExitCode {
 struct Prepared {
     policy: rcc_policy::Policy,
     given: FromRoot,
-    files: files::Landlock,
+    files: confine::files::Landlock,
     acceptors: accept::Acceptors,
     own_namespace: u64,
 }
@@ -106,7 +105,7 @@ fn prepare(launcher: &OwnedFd, resolv_conf: File) -> Result<Prepared, Problem> {
         )
     })?;
     // Before there are threads: it is for those that are started after it.
-    let files = files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
+    let files = confine::files::confine(&tls::bundles(resolved.ca_bundle.as_deref()))
         .map_err(|e| failed(format!("it could not confine itself to its files: {e}")))?;
     let acceptors = accept::Acceptors::start().map_err(|e| failed(format!("it could not start its threads: {e}")))?;
     confine::limits(limits.connections).map_err(|e| failed(format!("it could not limit itself: {e}")))?;
@@ -151,10 +150,7 @@ fn handshake(
     canary::prove(resolved.fingerprint)?;
     let ranges = resolved.ranges().iter().map(ToString::to_string).collect();
     let fingerprint = resolved.fingerprint.to_string();
-    let files = match prepared.files {
-        files::Landlock::InForce(version) => format!("confined by Landlock {version}"),
-        files::Landlock::Absent => "not confined: this kernel has no Landlock".to_owned(),
-    };
+    let files = prepared.files.to_string();
     let session = Session::new(prepared.policy, resolved, credentials, prepared.given, log.clone())?;
     let mut granted = log::plain_list(&grants).into_iter();
     log.session(&json!({"event": "session", "project": log::plain(&project), "agent": log::plain(&agent), "protocol": agreed.to_string(),
@@ -300,6 +296,9 @@ async fn keep_proven(link: &Link, session: &Session, agreed: Version) -> Result<
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        if !confine::supervisor_lives() {
+            return Ok(());
+        }
         let Err(problem) = canary::prove(fingerprint) else { continue };
         if agreed.minor < 1 {
             // A launcher of 1.0 could not tell the person.
@@ -357,6 +356,6 @@ fn grant(session: &Session, grants: &[String]) -> FromGateway {
 /// Says something to the launcher; if it does not listen, the end of the connection will tell.
 pub(crate) fn tell(launcher: &OwnedFd, message: &FromGateway) {
     if let Ok(packet) = encode(message) {
-        let _ = send(launcher.as_raw_fd(), &packet, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+        let _ = rcc_host::packets::send_now(launcher, &packet);
     }
 }

@@ -6,25 +6,29 @@
 //! the kernel that no longer has an owner (the firewall's rules go by owner).
 
 use super::way::{Sink, Source};
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWriteExt, ReadBuf};
+
+#[cfg(target_os = "linux")]
+#[path = "splice.rs"]
+mod pipes;
+#[cfg(target_os = "linux")]
+pub use pipes::Pipes;
+
+/// There is no splice(2): all goes through the buffer.
+#[cfg(target_os = "macos")]
+#[derive(Debug, Default, Clone)]
+pub struct Pipes;
 
 /// The shared buffer. What fills it is worth a splice.
 const SMALL: usize = 16 * 1024;
-/// The size asked for each pipe, in bytes; where the kernel gives less, less is moved at a time.
-const PIPE: usize = 512 * 1024;
-/// Pipes kept for later.
-const IDLE_PIPES: usize = 4;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -61,38 +65,6 @@ pub fn tune(fd: &impl AsFd) {
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
-#[derive(Debug)]
-struct Pipe {
-    out: OwnedFd,
-    into: OwnedFd,
-    size: usize,
-}
-
-/// Pipes that no relay uses at the moment.
-#[derive(Debug, Default, Clone)]
-pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
-
-impl Pipes {
-    fn take(&self) -> io::Result<Pipe> {
-        if let Some(pipe) = self.0.borrow_mut().pop() {
-            return Ok(pipe);
-        }
-        let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        let wish = i32::try_from(PIPE).unwrap_or(i32::MAX);
-        let size =
-            fcntl(&into, FcntlArg::F_SETPIPE_SZ(wish)).ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(64 * 1024);
-        Ok(Pipe { out, into, size })
-    }
-
-    /// Takes back an empty pipe.
-    fn put(&self, pipe: Pipe) {
-        let mut idle = self.0.borrow_mut();
-        if idle.len() < IDLE_PIPES {
-            idle.push(pipe);
-        }
-    }
-}
-
 enum Moved {
     Nothing,
     Bytes { n: usize, rest: Vec<u8> },
@@ -116,11 +88,14 @@ pub async fn pump(
         to.flush().await?;
         moved.set(moved.get() + n as u64);
         left -= n as u64;
+        #[cfg(target_os = "macos")]
+        let Pipes = pipes;
+        #[cfg(target_os = "linux")]
         if n == SMALL
             && left > 0
             && let (Some(from), Some(to)) = (from.socket(), to.socket())
         {
-            let (ended, n) = spliced(from, to, left, moved, pipes).await?;
+            let (ended, n) = self::pipes::spliced(from, to, left, moved, pipes).await?;
             left -= n;
             if ended {
                 return Ok(true);
@@ -152,53 +127,6 @@ async fn small(from: &mut impl Source, to: &mut impl Sink, room: usize) -> io::R
         })
     })
     .await
-}
-
-/// Splices until the source has nothing more at the moment.
-async fn spliced(
-    from: &TcpStream,
-    to: &TcpStream,
-    limit: u64,
-    moved: &Cell<u64>,
-    pipes: &Pipes,
-) -> io::Result<(bool, u64)> {
-    let pipe = pipes.take()?;
-    let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
-    let mut total = 0u64;
-    loop {
-        let want = usize::try_from(limit - total).unwrap_or(usize::MAX).min(pipe.size);
-        if want == 0 {
-            pipes.put(pipe);
-            return Ok((false, total));
-        }
-        let got = from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.into, None, want, flags)?));
-        let mut inside = match got {
-            Ok(0) => {
-                pipes.put(pipe);
-                return Ok((true, total));
-            }
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                pipes.put(pipe);
-                return Ok((false, total));
-            }
-            Err(e) => return Err(e),
-        };
-        while inside > 0 {
-            match to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.out, None, to, None, inside, flags)?)) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    inside -= n;
-                    total += n as u64;
-                    moved.set(moved.get() + n as u64);
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-                Err(e) => return Err(e),
-            }
-        }
-        // try_io is free of charge for tokio's scheduler; other connections want their turn.
-        tokio::task::consume_budget().await;
-    }
 }
 
 /// The whole of one direction, with its end passed on.

@@ -238,7 +238,8 @@ impl Resolver {
 }
 
 async fn by_datagram(server: SocketAddr, question: &Question) -> io::Result<Answer> {
-    let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(server), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
     socket.connect(&server.into())?;
     let socket = UdpSocket::from_std(socket.into())?;
     socket.send(question.datagram()).await?;

@@ -1,4 +1,4 @@
-//! What is around: systemd, disks, Nix, Windows, containers, macOS.
+//! What is around: systemd, disks, Nix, Windows, containers.
 
 use super::{Outcome, family, of, pass, system, warns};
 use crate::facts::{Facts, Nix};
@@ -100,13 +100,18 @@ pub fn nix(facts: &Facts) -> Outcome {
     })
 }
 
-fn weak(facts: &Facts, nix: &Nix) -> Vec<Problem> {
+/// What of it weakens rcc.
+pub fn weak(facts: &Facts, nix: &Nix) -> Vec<Problem> {
     let nixos = family(facts) == Family::NixOs;
+    let restart = match family(facts) {
+        Family::MacOs => "sudo launchctl kickstart -k system/org.nixos.nix-daemon",
+        _ => "sudo systemctl restart nix-daemon",
+    };
     let setting = |line: &str, option: &str| {
         if nixos {
             format!("in configuration.nix: nix.settings.{option}; then: sudo nixos-rebuild switch")
         } else {
-            format!("echo '{line}' | sudo tee -a /etc/nix/nix.conf && sudo systemctl restart nix-daemon")
+            format!("echo '{line}' | sudo tee -a /etc/nix/nix.conf && {restart}")
         }
     };
     let mut problems = Vec::new();
@@ -151,7 +156,10 @@ fn weak(facts: &Facts, nix: &Nix) -> Vec<Problem> {
                 "in configuration.nix: nix.settings.trusted-users = [ \"root\" ]; then: sudo nixos-rebuild switch"
                     .to_owned()
             } else {
-                "sudo sed -i 's/^\\(extra-\\)\\?trusted-users *=.*/trusted-users = root/' /etc/nix/nix.conf && sudo systemctl restart nix-daemon".to_owned()
+                // BSD's sed wants a suffix, GNU's takes it: with one both do the same.
+                format!(
+                    "sudo sed -i.old -E 's/^(extra-)?trusted-users *=.*/trusted-users = root/' /etc/nix/nix.conf && {restart}"
+                )
             },
         );
     }
@@ -195,42 +203,4 @@ pub fn container(facts: &Facts) -> Outcome {
             "leave it (exit), and on the machine itself: rcc check",
         )])
     })
-}
-
-pub fn macos(facts: &Facts) -> Outcome {
-    let Some(mac) = &facts.macos else { return Outcome::Unknown("nothing was recorded of macOS".into()) };
-    let mut problems = Vec::new();
-    let mut problem = |subject: &str, what: &str, remedy: &str| {
-        problems.push(Problem::new(Code::CHECK_MACOS, subject, what, remedy));
-    };
-    problem(
-        "macOS",
-        "rcc does not run here yet",
-        "podman machine ssh, and use rcc in that Linux; or a Linux of your own",
-    );
-    if version::of(&mac.version).is_none_or(|v| v < (13, 0, 0)) {
-        problem("macOS", "Podman's machine needs macOS 13 or later", "softwareupdate --install --all --restart");
-    }
-    match mac.podman.as_deref().map(version::of) {
-        None => problem("podman", "not installed", "brew install podman"),
-        Some(version) if version.is_none_or(|v| v < (5, 0, 0)) => {
-            problem("podman", "older than 5.0, whose machines ran in qemu", "brew upgrade podman");
-        }
-        Some(_) if mac.provider.is_none() => {
-            problem("podman machine", "there is none", "podman machine init --now");
-        }
-        Some(_) => {
-            if mac.provider.as_deref() == Some("qemu") {
-                problem("podman machine", "it runs in qemu", "podman machine rm --force && podman machine init --now");
-            }
-            if !mac.machine_runs {
-                problem("podman machine", "it does not run", "podman machine start");
-            }
-            if mac.rootful {
-                let remedy = "podman machine stop && podman machine set --rootful=false && podman machine start";
-                problem("podman machine", "its containers are root's", remedy);
-            }
-        }
-    }
-    Outcome::Fail(problems)
 }

@@ -3,12 +3,12 @@
 use super::basics::{program, text};
 use super::run::said;
 use crate::facts::{Cgroup, FileSystem, Network, Nix, Surroundings};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::Uid;
 use rcc_policy::Ipv4Net;
 use rcc_proto::{GATEWAY_USER, STAND_IN_RANGE};
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The first line of `NAME --version`; none where the program is not there, or others could have replaced it.
@@ -76,7 +76,11 @@ fn place(of: &str, path: &Path, mounts: &str) -> Result<FileSystem, String> {
         path: real,
         kind,
         free,
+        // What macOS says of this by another call, is nothing that a Mac's checks look at.
+        #[cfg(target_os = "linux")]
         noexec: flags.contains(nix::sys::statvfs::FsFlags::ST_NOEXEC),
+        #[cfg(not(target_os = "linux"))]
+        noexec: false,
         read_only: flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY),
     })
 }
@@ -93,9 +97,20 @@ fn kind_at(mountinfo: &str, path: &Path) -> Option<String> {
     around.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| kind)
 }
 
+#[cfg(target_os = "linux")]
+fn is_cgroup2(path: &str) -> bool {
+    use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+    statfs(path).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_cgroup2(_: &str) -> bool {
+    false
+}
+
 pub fn cgroup() -> Result<Cgroup, String> {
     const ROOT: &str = "/sys/fs/cgroup";
-    let unified = statfs(ROOT).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    let unified = is_cgroup2(ROOT);
     if !unified {
         return Ok(Cgroup { unified, delegated: Vec::new() });
     }
@@ -174,24 +189,32 @@ pub fn network() -> Result<Network, String> {
     let resolvers: Vec<String> = conf
         .as_deref()
         .map_or_else(Vec::new, |t| rcc_host::resolv_conf::nameservers(t).iter().map(|a| a.ip().to_string()).collect());
-    let made_up = Ipv4Net::new(STAND_IN_RANGE.0, STAND_IN_RANGE.1).map_err(|e| e.to_string())?;
     let own = rcc_host::net().map_err(|e| e.to_string())?.own;
-    let named = resolvers.iter().filter_map(|r| r.parse().ok()).filter(|ip: &std::net::Ipv4Addr| made_up.contains(ip));
-    let mut found: Vec<String> = named.map(|ip| ip.to_string()).collect();
-    found.extend(own.iter().filter_map(|net| match net {
-        rcc_policy::IpNet::V4(net) if made_up.contains(&net.addr()) => Some(net.addr().to_string()),
-        _ => None,
-    }));
-    let variables = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let own: Vec<IpAddr> = own.iter().map(rcc_policy::IpNet::addr).collect();
+    let made_up = made_up(&resolvers, &own)?;
     Ok(Network {
         resolvers,
         resolv_conf: fs::canonicalize(rcc_host::resolv_conf::RESOLV_CONF).ok(),
         resolved: Path::new("/run/systemd/resolve/stub-resolv.conf").exists(),
-        made_up: found,
+        made_up,
         tunnels: tunnels(),
-        proxies: variables.iter().filter(set).map(|name| (*name).to_owned()).collect(),
+        proxies: proxies(),
     })
+}
+
+/// Resolvers and own addresses of the range that VPNs make addresses up from.
+pub fn made_up(resolvers: &[String], own: &[IpAddr]) -> Result<Vec<String>, String> {
+    let range = Ipv4Net::new(STAND_IN_RANGE.0, STAND_IN_RANGE.1).map_err(|e| e.to_string())?;
+    let asked = resolvers.iter().filter_map(|resolver| resolver.parse().ok());
+    let is = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if range.contains(&ip)).then(|| ip.to_string());
+    Ok(asked.chain(own.iter().copied()).filter_map(is).collect())
+}
+
+/// The variables of the environment that name a proxy.
+pub fn proxies() -> Vec<String> {
+    let variables = ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    variables.iter().filter(set).map(|name| (*name).to_owned()).collect()
 }
 
 /// Devices of type `ARPHRD_NONE` (65534: tun, `WireGuard`) and `ARPHRD_PPP` (512).

@@ -72,7 +72,11 @@ pub fn person() -> Result<Person, String> {
 
 /// The names of the groups of the process, of those in /etc/group.
 pub(super) fn groups() -> Vec<String> {
+    // macOS says of a process's groups sixteen at most; who is asked there is the directory service.
+    #[cfg(target_os = "linux")]
     let mut ids = nix::unistd::getgroups().unwrap_or_default();
+    #[cfg(not(target_os = "linux"))]
+    let mut ids = Vec::new();
     ids.push(Gid::current());
     let entry = |line: &str| {
         let mut fields = line.split(':');

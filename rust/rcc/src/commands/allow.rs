@@ -1,7 +1,7 @@
 //! `rcc allow`: one more host, in the sessions that run here, and for good where that is asked for.
 
 use crate::Done;
-use crate::prepare;
+use crate::root_policy;
 use clap::Args;
 use rcc_launch::control;
 use rcc_launch::folder::{self, Running};
@@ -79,7 +79,7 @@ pub fn change(scope: &Scope, wish: &ToSession, done: &str) -> Done {
     let running = here(&machine, &found);
     // A session's project may be further up than the nearest repository; there is one, since live projects don't nest.
     let project = running.first().map_or(found, |session| session.project.clone());
-    let policy = prepare::policy()?;
+    let policy = root_policy::policy()?;
     if scope.project {
         remember(&Remembered::of(&machine.person), &policy, &project, wish)?;
     } else {

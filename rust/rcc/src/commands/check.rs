@@ -1,7 +1,7 @@
 //! `rcc check`: whether this machine is ready, and if not, what is missing and the exact command.
 
 use crate::Done;
-use crate::prepare::POLICY_FILE;
+use crate::root_policy::POLICY_FILE;
 use clap::Args;
 use rcc_launch::gateway::Gateway;
 use rcc_preflight::probe::{self, Question};

@@ -1,7 +1,7 @@
 //! `rcc login`: a key, entered once for all projects; and what there is to say of it.
 
 use crate::Done;
-use crate::prepare;
+use crate::root_policy;
 use clap::Args;
 use rcc_launch::key::{self, stored};
 use rcc_launch::{machine, terminal};
@@ -73,8 +73,8 @@ fn entered() -> Result<(&'static str, Option<Zeroizing<String>>), Problem> {
 fn status() -> Result<u8, Problem> {
     let person = machine::person()?;
     let all = match key::standing(&person.home) {
-        Err(problem) if problem.code == Code::KEY_MISSING && prepare::root_has_a_key() => {
-            println!("used   key_file of {}", prepare::POLICY_FILE);
+        Err(problem) if problem.code == Code::KEY_MISSING && root_policy::root_has_a_key() => {
+            println!("used   key_file of {}", root_policy::POLICY_FILE);
             return Ok(0);
         }
         other => other?,

@@ -1,20 +1,30 @@
 //! One file a subcommand: its arguments, and `run`.
 
+#[cfg(target_os = "linux")]
 pub mod agent;
+#[cfg(target_os = "linux")]
 pub mod allow;
 pub mod check;
+#[cfg(target_os = "linux")]
 pub mod claude;
+#[cfg(target_os = "linux")]
 pub mod deny;
+#[cfg(target_os = "linux")]
 pub mod home;
 pub mod log;
 pub mod login;
 pub mod logout;
+#[cfg(target_os = "linux")]
 pub mod plan;
 pub mod policy;
+#[cfg(target_os = "linux")]
 pub mod run;
 pub mod setup;
+#[cfg(target_os = "linux")]
 pub mod shell;
 pub mod status;
+#[cfg(target_os = "linux")]
 pub mod toolchain;
 pub mod why;
+#[cfg(target_os = "linux")]
 pub mod worktree;

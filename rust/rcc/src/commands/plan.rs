@@ -2,6 +2,7 @@
 
 use crate::Done;
 use crate::prepare::{self, Place, What};
+use crate::root_policy;
 use clap::Args;
 use rcc_launch::session;
 use rcc_launch::spec::{ContainerSpec, arguments};
@@ -49,7 +50,7 @@ pub fn run(args: PlanArgs) -> Done {
 }
 
 fn text(policy: &Resolved, spec: &ContainerSpec, call: &[OsString]) {
-    println!("policy {} of {}", policy.fingerprint, prepare::POLICY_FILE);
+    println!("policy {} of {}", policy.fingerprint, root_policy::POLICY_FILE);
     let list = |title: &str, items: Vec<String>| {
         let items = if items.is_empty() { "nothing".to_owned() } else { items.join(", ") };
         println!("  {title:<8} {}", escaped(&items));

@@ -1,11 +1,9 @@
 //! `rcc status`: what is in force on this machine, asked of the kernel and the gateway, without any privilege.
 
-use crate::prepare;
+use crate::root_policy;
 use clap::Args;
 use rcc_launch::firewall;
-use rcc_launch::folder;
 use rcc_launch::gateway::Gateway;
-use rcc_launch::machine::Machine;
 use rcc_report::{Problem, escaped};
 use serde_json::{Value, json};
 
@@ -44,7 +42,13 @@ impl Part {
 
 /// The exit code.
 pub fn run(args: &StatusArgs) -> u8 {
-    let parts = [policy(), gateway(), read_back(), sessions()];
+    let parts = [
+        policy(),
+        gateway(),
+        read_back(),
+        #[cfg(target_os = "linux")]
+        sessions(),
+    ];
     let works = parts.iter().all(|part| part.problems.is_empty());
     if args.json {
         let mut all = json!({ "version": 1, "rcc": env!("CARGO_PKG_VERSION"), "usable": works });
@@ -65,7 +69,7 @@ pub fn run(args: &StatusArgs) -> u8 {
 }
 
 fn policy() -> Part {
-    match prepare::policy() {
+    match root_policy::policy() {
         Ok(policy) => {
             let fingerprint = policy.fingerprint().to_string();
             Part::good("policy", format!("valid, {fingerprint}"), json!({ "fingerprint": fingerprint }))
@@ -114,7 +118,10 @@ fn read_back() -> Part {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn sessions() -> Part {
+    use rcc_launch::folder;
+    use rcc_launch::machine::Machine;
     match Machine::probe() {
         Ok(machine) => {
             let running = folder::running(&machine);

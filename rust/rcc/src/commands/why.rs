@@ -2,10 +2,10 @@
 
 use crate::Done;
 use crate::explain::{From, Host, Known, Question};
-use crate::prepare;
+use crate::root_policy;
 use clap::Args;
 use rcc_launch::grants::Remembered;
-use rcc_launch::machine::Machine;
+use rcc_launch::machine;
 use rcc_launch::project::Project;
 use rcc_policy::{HostName, Resolvers};
 use rcc_report::{Code, Problem, escaped};
@@ -37,10 +37,10 @@ pub struct WhyArgs {
 
 pub fn run(args: &WhyArgs) -> Done {
     let (host, port) = target(&args.to).map_err(one)?;
-    let machine = Machine::probe()?;
-    let (policy, text) = prepare::policy_and_text()?;
-    let project = Project::find(args.project.as_deref(), &machine.person).map_err(one)?;
-    let (grants, forbidden) = policy.capped(&Remembered::of(&machine.person).grants(&project).map_err(one)?);
+    let person = machine::person().map_err(one)?;
+    let (policy, text) = root_policy::policy_and_text()?;
+    let project = Project::find(args.project.as_deref(), &person).map_err(one)?;
+    let (grants, forbidden) = policy.capped(&Remembered::of(&person).grants(&project).map_err(one)?);
     for problem in forbidden {
         eprintln!("rcc: warning: you granted this project what the policy forbids by now: {problem}");
     }
@@ -68,7 +68,7 @@ pub fn run(args: &WhyArgs) -> Done {
     let question = Question { from: args.from, host, port };
     let known = Known {
         policy: &policy,
-        text: (&text, prepare::POLICY_FILE),
+        text: (&text, root_policy::POLICY_FILE),
         grants: &grants,
         resolved: &resolved,
         net: &net,

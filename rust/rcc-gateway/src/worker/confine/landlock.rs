@@ -44,6 +44,15 @@ pub enum Landlock {
     Absent,
 }
 
+impl std::fmt::Display for Landlock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InForce(version) => write!(f, "confined by Landlock {version}"),
+            Self::Absent => f.write_str("not confined: this kernel has no Landlock"),
+        }
+    }
+}
+
 /// Confines this thread, and those that it starts from now on, to reading [`PLACES`] and these files. Those that do
 /// not exist are left out.
 pub fn confine(readable: &[PathBuf]) -> io::Result<Landlock> {

@@ -1,0 +1,149 @@
+//! What the directory service and launchd of a Mac print, as values: plain functions of text.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A record as `dscl . -read` prints it: a value on its name's line, or on lines of its own that begin with a blank.
+#[must_use]
+pub fn record(text: &str) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    let mut last = String::new();
+    for line in text.lines() {
+        if line.starts_with(' ') {
+            let value = all.entry(last.clone()).or_default();
+            if !value.is_empty() {
+                value.push('\n');
+            }
+            value.push_str(line.trim());
+        } else if let Some((name, value)) = line.split_once(':') {
+            // `dsAttrTypeNative:IsHidden: 1`
+            let (name, value) = match name {
+                "dsAttrTypeNative" | "dsAttrTypeStandard" => value.split_once(':').unwrap_or((value, "")),
+                _ => (name, value),
+            };
+            name.trim().clone_into(&mut last);
+            all.insert(last.clone(), value.trim().to_owned());
+        }
+    }
+    all
+}
+
+/// The names that have an id, of `dscl . -list /Users UniqueID`.
+#[must_use]
+pub fn with_id(list: &str, id: u32) -> Vec<String> {
+    let entry = |line: &str| {
+        let (name, number) = line.trim_end().rsplit_once(char::is_whitespace)?;
+        (number.parse() == Ok(id)).then(|| name.trim().to_owned())
+    };
+    list.lines().filter_map(entry).collect()
+}
+
+/// A job of launchd's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Job {
+    /// The file that it was loaded from.
+    pub path: Option<PathBuf>,
+    /// The program that it runs.
+    pub program: Option<PathBuf>,
+    /// Whether it runs now.
+    pub running: bool,
+    /// What it last ended with, if it ever ended.
+    pub last_exit: Option<i32>,
+    /// The variables that its file gives it.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A job as `launchctl print system/LABEL` shows it: its own lines alone, not those of the blocks in it, nor what an argument
+/// with a line break puts at a line's start.
+#[must_use]
+pub fn job(text: &str) -> Job {
+    let own = text.lines().filter_map(|line| line.strip_prefix('\t')).filter(|line| !line.starts_with(['\t', ' ']));
+    let mut fields: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, value) in own.filter_map(|line| line.split_once(" = ")) {
+        fields.entry(name).or_insert(value);
+    }
+    let path = |name: &str| fields.get(name).map(PathBuf::from);
+    // `0`, `78: EX_CONFIG`, `(never exited)`
+    let last_exit = fields.get("last exit code").and_then(|v| v.split(':').next()?.trim().parse().ok());
+    let mut environment = BTreeMap::new();
+    let block = text.lines().skip_while(|line| *line != "\tenvironment = {").skip(1).take_while(|line| *line != "\t}");
+    for (name, value) in block.filter_map(|line| line.strip_prefix("\t\t")?.split_once(" => ")) {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let running = fields.get("state") == Some(&"running");
+    Job { path: path("path"), program: path("program"), running, last_exit, environment }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_values_on_their_line_or_below() {
+        let all = record(
+            "dsAttrTypeNative:IsHidden: 1\nPassword: *\nRealName:\n rcc gateway\nRecordType: dsRecTypeStandard:Users\nUniqueID: 391\n",
+        );
+        assert_eq!(all["RealName"], "rcc gateway");
+        assert_eq!(all["UniqueID"], "391");
+        assert_eq!(all["IsHidden"], "1");
+        assert_eq!(all["RecordType"], "dsRecTypeStandard:Users");
+    }
+
+    #[test]
+    fn ids_are_found_whatever_the_names_have_in_them() {
+        let list = "_www                     70\nnobody                  -2\nalice smith             391\n_x391                    3910\n";
+        assert_eq!(with_id(list, 391), ["alice smith"]);
+        assert_eq!(with_id(list, 70), ["_www"]);
+    }
+
+    const PRINTED: &str = "\
+system/dev.rcc.firewall = {
+\tactive count = 1
+\tpath = /Library/LaunchDaemons/dev.rcc.firewall.plist
+\ttype = LaunchDaemon
+\tstate = running
+
+\tprogram = /usr/local/libexec/rcc/0.1.0/rcc-firewall
+\targuments = {
+\t\t/usr/local/libexec/rcc/0.1.0/rcc-firewall
+\t\tstate = stopped
+\t}
+
+\tstdout path = /dev/null
+\tdefault environment = {
+\t\tPATH => /usr/bin:/bin:/usr/sbin:/sbin
+\t}
+\tenvironment = {
+\t\tRCC_UNIT => 0123456789abcdef
+\t\tXPC_SERVICE_NAME => dev.rcc.firewall
+\t}
+\tresource coalition = {
+\t\tID = 777
+\t\tstate = active
+\t}
+\tdomain = system
+\truns = 1
+\tpid = 1219
+\timmediate reason = speculative
+\tlast exit code = (never exited)
+\tspawn type = daemon (3)
+\tjob state = running
+}
+";
+
+    #[test]
+    fn a_job_is_read_by_its_own_lines() {
+        let found = job(PRINTED);
+        assert!(found.running);
+        assert_eq!(found.path.unwrap().to_str(), Some("/Library/LaunchDaemons/dev.rcc.firewall.plist"));
+        assert_eq!(found.program.unwrap().to_str(), Some("/usr/local/libexec/rcc/0.1.0/rcc-firewall"));
+        assert_eq!(found.last_exit, None);
+        assert_eq!(found.environment["RCC_UNIT"], "0123456789abcdef");
+        assert!(!found.environment.contains_key("PATH"));
+        for (code, number) in [("0", 0), ("78: EX_CONFIG", 78)] {
+            let text = PRINTED.replace("(never exited)", code).replace("\tstate = running", "\tstate = not running");
+            let found = job(&text);
+            assert_eq!((found.running, found.last_exit), (false, Some(number)));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What everything on a Mac calls things: accounts, places, ports and launchd's labels.
+//!
+//! Ids below 500 are hidden from the login window, and Apple reserves 200 to 400 for role accounts (sysadminctl(8)). Of
+//! these 395, 398, 399 and 400 are the groups of the sharing services (`com.apple.access_ssh` is 399), and Nix's builders
+//! have 350 and 351 to 382.
+
+/// The user that the gateway runs as.
+pub const USER: &str = "_rcc";
+/// Its id.
+pub const USER_ID: u32 = 391;
+/// That user's own group, of the same name: who may read a key file of root's.
+pub const GROUP: &str = "_rcc";
+/// Its id.
+pub const GROUP_ID: u32 = 391;
+/// The group that only gvproxy runs with: by it pf knows what leaves the agents' machine. It has no members.
+pub const NET_GROUP: &str = "_rccnet";
+/// Its id.
+pub const NET_GROUP_ID: u32 = 392;
+
+/// The folder of the sockets: the gateway's own, since /var/run is emptied at each start.
+pub const RUN: &str = "/var/run/rcc";
+/// Where launchers ask the gateway.
+pub const GATEWAY_SOCKET: &str = "/var/run/rcc/gateway.sock";
+/// Where launchd starts what reads pf back. Its folder belongs to root alone: the gateway can't pose as root.
+pub const STATUS_SOCKET: &str = "/var/run/rcc-status.sock";
+/// Where forwarders in the machine reach the gateway, on the Mac's 127.0.0.1.
+pub const FORWARD_PORT: u16 = 47081;
+/// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
+pub const SSH_PORT: u16 = 47022;
+
+/// The anchor: the stock rule `anchor "com.apple/*"` of /etc/pf.conf evaluates it.
+pub const ANCHOR: &str = "com.apple/000.rcc";
+/// The daemon that keeps pf's anchor in force.
+pub const FIREWALL_LABEL: &str = "dev.rcc.firewall";
+/// The gateway.
+pub const GATEWAY_LABEL: &str = "dev.rcc.gateway";
+/// What reads pf back for whoever asks.
+pub const STATUS_LABEL: &str = "dev.rcc.status";
+/// All three, in the order in which they are started.
+pub const LABELS: [&str; 3] = [FIREWALL_LABEL, GATEWAY_LABEL, STATUS_LABEL];

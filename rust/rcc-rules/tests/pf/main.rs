@@ -1,0 +1,45 @@
+//! pf's rules: what they say as text, that they decide as the policy does, and that nothing else is taken for them.
+
+mod decide;
+mod seen;
+mod text;
+
+use rcc_packets::{FULL, facts, policy};
+use rcc_rules::pf::{Call, Kernel, Line, Mac, Ruleset};
+
+/// The group of the machine's process.
+const GROUP: u32 = rcc_proto::macos::NET_GROUP_ID;
+
+fn mac() -> Mac {
+    Mac {
+        group: GROUP,
+        own: ["127.0.0.1", "::1", "192.168.77.50", "2600:77::50"]
+            .map(|ip| ip.parse::<std::net::IpAddr>().unwrap().into())
+            .into(),
+    }
+}
+
+fn ruleset(text: &str) -> Ruleset {
+    let policy = policy(text);
+    Ruleset::new(&policy.egress(), policy.fingerprint(), &facts(), &mac())
+}
+
+/// pf with these rules, as macOS calls them, and others of the system's beside them.
+fn kernel(rules: &Ruleset) -> Kernel {
+    let call = |name: &str| Line::Anchor(Call { name: name.to_owned(), quick: false });
+    Kernel {
+        enabled: true,
+        main: vec![call("com.apple/*")],
+        anchors: [
+            ("com.apple/000.rcc".to_owned(), rules.rules.iter().cloned().map(Line::Rule).collect()),
+            ("com.apple/250.ApplicationFirewall".to_owned(), Vec::new()),
+            ("elsewhere".to_owned(), Vec::new()),
+        ]
+        .into(),
+        ..Kernel::default()
+    }
+}
+
+fn full() -> Ruleset {
+    ruleset(FULL)
+}
