@@ -45,18 +45,18 @@ fn meant(mut frames: &[u8]) -> (Vec<u8>, bool) {
     (all, false)
 }
 
-fn read(frames: &[u8], choice: u8) -> (Vec<u8>, bool) {
+fn read(sent: &[u8], choice: u8) -> (Vec<u8>, bool) {
     let (mut theirs, ours) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
-    theirs.write_all(frames).expect("it is short");
+    theirs.write_all(sent).expect("it is short");
     drop(theirs);
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let stream = TcpStream::from_std(OwnedFd::from(ours).into()).expect("a socket");
-            let (mut framed, mut all) = (Framed::new(stream), Vec::new());
+            let (mut stream, mut all) = (Framed::new(stream), Vec::new());
             let mut some = vec![0; usize::from(choice % 61) + 1];
             loop {
-                match framed.read(&mut some).await {
+                match stream.read(&mut some).await {
                     Ok(0) => return (all, true),
                     Ok(n) => all.extend_from_slice(&some[..n]),
                     Err(_) => return (all, false),
