@@ -5,6 +5,7 @@
 //! store of their own, and through the daemon.
 
 mod script;
+mod sources;
 mod work;
 
 use crate::agent;
@@ -16,6 +17,7 @@ use crate::trees::enter::Entry;
 use crate::trees::tree::{Copy, Trees};
 use crate::workspace::Workspace;
 use anyhow::{Result, ensure};
+use sources::Sources;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use work::Work;
@@ -31,6 +33,10 @@ pub struct Args {
     /// With the Nix of this machine instead, in a store of its own.
     #[arg(long, conflicts_with = "version")]
     here: bool,
+    /// With the real nix2container, nix-ld and nixpkgs' lib besides, which were brought to this folder: git repositories at
+    /// OWNER+NAME/repo (nlewo+nix2container, gonum+gonum, nix-community+nix-ld, nix-community+nixpkgs.lib).
+    #[arg(long, value_name = "DIR", requires = "here")]
+    sources: Option<PathBuf>,
     /// Static programs of the product that were built already; built in the release profile unless told.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -113,12 +119,26 @@ pub fn run(args: &Args) -> Result<()> {
                 steps.command("fetch agent", agent::install(&workspace, &workspace.agents())?)?;
             }
             style(&workspace, steps)?;
-            let work = Work::new(&workspace, programs)?;
-            let shown = script::run(work.path(), script::Who::Here, steps);
-            shown.and(work.remove())
+            let shown = here(&workspace, &programs, None, steps);
+            let Some(brought) = &args.sources else { return shown };
+            let sources = Sources::make(&std::path::absolute(brought)?, &workspace, steps)?;
+            let with_lib = here(&workspace, &programs, Some(&sources), steps);
+            let tested = sources.tests(&workspace, &programs, steps);
+            shown.and(with_lib).and(tested).and(sources.remove())
         });
     }
     in_trees(args, &workspace, &programs)
+}
+
+/// All parts with this machine's Nix; with `sources`, nixpkgs' own lib and so its module system.
+fn here(workspace: &Workspace, programs: &Path, sources: Option<&Sources>, steps: &Steps) -> Result<()> {
+    let work = Work::new(workspace, programs.to_owned())?;
+    if let Some(sources) = sources {
+        work.real_lib(&sources.lib())?;
+        println!("\nwith nixpkgs' own lib:");
+    }
+    let shown = script::run(work.path(), script::Who::Here, steps);
+    shown.and(work.remove())
 }
 
 /// The test command's step: its table and whatever failed are in the step's log.

@@ -55,7 +55,8 @@ impl Nix {
     /// Puts the stand-in's content into the store, so that a locked input of it is not fetched; gives its hash.
     pub fn locked(&self, rig: &Rig<'_>) -> Result<String> {
         let nixpkgs = self.stand_ins.join("nixpkgs");
-        let hash = format!("{}; nix store add-path --name source {1} >&2; nix hash path {1}", call(), nixpkgs.display());
+        let hash =
+            format!("{}; nix store add-path --name source {1} >&2; nix hash path {1}", call(), nixpkgs.display());
         Ok(user(rig, &hash)?.trim().to_owned())
     }
 

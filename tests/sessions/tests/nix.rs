@@ -114,7 +114,9 @@ fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
     let text = text.replace("@SYSTEM@", &format!("{}-linux", std::env::consts::ARCH));
     std::fs::write(folder.join("flake.nix"), text)?;
     let inputs = ["nixpkgs", "rcc/nixpkgs", "rcc/nix2container"];
-    let run = || Ok::<_, anyhow::Error>(nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?);
+    let run = || {
+        Ok::<_, anyhow::Error>(nix.run_of(rig, &format!("path:{}", folder.display()), &inputs, &["another"]).output()?)
+    };
     let output = run()?;
     let (said, talk) = (succeeds(&output)?, String::from_utf8_lossy(&output.stderr).into_owned());
     ensure!(said.contains("an argument another of the toolchain"), "{}", shown(&output));
@@ -171,7 +173,8 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         ensure!(String::from_utf8_lossy(&before.stderr).contains("RCC-807"), "not approved: {}", shown(&before));
         approve(&rig, &rig.project)?;
         // Outside it is programs and where compilers look, as data; inside everything, and the shellHook has run.
-        let outside = "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
+        let outside =
+            "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
         let given = |output: &Output| -> Result<bool> {
             let said = succeeds(output)?;
             Ok(said.starts_with("/nix/store/") && said.ends_with("-tools/bin/sed\n[] /it's $(touch evil0)\n"))

@@ -51,7 +51,8 @@ fn the_image_runs_the_real_agent_and_its_layers_change_by_themselves() {
         std::fs::write(nix.flake.join("rust/rcc/src/main.rs"), "fn main() {}\n")?;
         ensure!(image(&rig, &nix)? == (made, layers.clone()), "a layer changed with rcc's source");
         let file = nix.flake.join("nix/claude-code.nix");
-        let text = std::fs::read_to_string(&file)?.replace("pname = \"claude-code\";", "pname = \"claude-code\"; other = 1;");
+        let text =
+            std::fs::read_to_string(&file)?.replace("pname = \"claude-code\";", "pname = \"claude-code\"; other = 1;");
         std::fs::write(file, text)?;
         let (_, after) = image(&rig, &nix)?;
         ensure!(after[0] == layers[0] && after[1] != layers[1], "{layers:?} {after:?}");

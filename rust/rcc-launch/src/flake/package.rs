@@ -34,7 +34,8 @@ impl Package {
     /// Reads it, and demands that each store path is there and its owner's.
     pub fn read(folder: &Path, person: &Person) -> Result<Self, Vec<Problem>> {
         let refuse = |what: String| {
-            let remedy = "name one that rcc's flake makes: packages.tools, or of lib.mkAgent; it must lie in /nix/store";
+            let remedy =
+                "name one that rcc's flake makes: packages.tools, or of lib.mkAgent; it must lie in /nix/store";
             vec![Problem::new(Code::TOOLCHAIN_PACKAGE, folder.display().to_string(), what, remedy)]
         };
         let owner = owner(person).map_err(|p| vec![p])?;

@@ -1,7 +1,7 @@
 //! The root that a session has of an approved toolchain, and how its program comes to have the devShell's variables.
 
-use super::{Approved, Toolchain};
 use super::found::loader_name;
+use super::{Approved, Toolchain};
 use crate::machine::Person;
 use crate::rootfs::{Entry, FOLDERS, Root, identity};
 use crate::spec::{HOST_STORE, INSIDE, Request};

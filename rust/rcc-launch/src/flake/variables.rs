@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 const NAMES: &[&str] =
     &["NIX_CFLAGS_COMPILE", "NIX_LDFLAGS", "NIX_HARDENING_ENABLE", "NIX_ENFORCE_NO_NATIVE", "PKG_CONFIG_PATH"];
 /// How names begin that go out: with what is said for which processor.
-const BEGINNINGS: &[&str] = &["NIX_CC_WRAPPER_TARGET_", "NIX_BINTOOLS_WRAPPER_TARGET_", "NIX_PKG_CONFIG_WRAPPER_TARGET_"];
+const BEGINNINGS: &[&str] =
+    &["NIX_CC_WRAPPER_TARGET_", "NIX_BINTOOLS_WRAPPER_TARGET_", "NIX_PKG_CONFIG_WRAPPER_TARGET_"];
 
 /// All exported variables that are text.
 pub(super) struct Variables(BTreeMap<String, String>);
