@@ -51,6 +51,7 @@ let
         )
       );
     toList = value: if isList value then value else [ value ];
+    imap1 = f: list: genList (i: f (i + 1) (elemAt list i)) (length list);
     flatten = value: if isList value then concatMap flatten value else [ value ];
     defaultTo = default: value: if value == null then default else value;
     isDerivation = value: value.type or null == "derivation";
