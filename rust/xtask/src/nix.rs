@@ -4,6 +4,7 @@
 //! with 2.8, 2.26 and 2.34 in clean trees of the Debian releases that have them, there as root, as an ordinary user with a
 //! store of their own, and through the daemon.
 
+mod lint;
 mod script;
 mod sources;
 mod work;
@@ -148,7 +149,7 @@ pub fn step(workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.command("nix", cmd!(sh, "{me} nix --here --programs {programs}"))
 }
 
-/// Form, and what is declared and not used.
+/// Form, what is declared and not used, and what is better said otherwise.
 fn style(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let nixfmt = tools::ensure(&tools::NIXFMT, workspace, steps)?;
     let deadnix = tools::ensure(&tools::DEADNIX, workspace, steps)?;
@@ -156,8 +157,10 @@ fn style(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard *.nix").quiet().read()?;
     let files = || listed.lines().filter(|file| workspace.root.join(file).exists());
     let (formed, used) = (files(), files());
+    let names: Vec<PathBuf> = files().map(PathBuf::from).collect();
     let formatted = steps.command("nixfmt", cmd!(sh, "{nixfmt} --check {formed...}"));
-    formatted.and(steps.command("deadnix", cmd!(sh, "{deadnix} --fail {used...}")))
+    let used = steps.command("deadnix", cmd!(sh, "{deadnix} --fail {used...}"));
+    formatted.and(used).and(steps.run("lints", || lint::files(&workspace.root, &names)))
 }
 
 fn in_trees(args: &Args, workspace: &Workspace, programs: &Path) -> Result<()> {
