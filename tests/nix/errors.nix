@@ -71,7 +71,7 @@ let
       value = of { allow = "github.com:443"; };
     };
     numberInList = {
-      says = "A definition for option `services.rcc.policy.deny' is not of type `string'";
+      says = "A definition for option `services.rcc.policy.deny.\"[definition 1-entry 1]\"' is not of type `string'";
       value = of { deny = [ 25 ]; };
     };
     textForNumber = {

@@ -4,7 +4,9 @@
 //! with 2.8, 2.26 and 2.34 in clean trees of the Debian releases that have them, there as root, as an ordinary user with a
 //! store of their own, and through the daemon.
 
+mod lint;
 mod script;
+mod sources;
 mod work;
 
 use crate::agent;
@@ -16,6 +18,7 @@ use crate::trees::enter::Entry;
 use crate::trees::tree::{Copy, Trees};
 use crate::workspace::Workspace;
 use anyhow::{Result, ensure};
+use sources::Sources;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use work::Work;
@@ -31,6 +34,10 @@ pub struct Args {
     /// With the Nix of this machine instead, in a store of its own.
     #[arg(long, conflicts_with = "version")]
     here: bool,
+    /// With the real nix2container, nix-ld and nixpkgs' lib besides, which were brought to this folder: git repositories at
+    /// OWNER+NAME/repo (nlewo+nix2container, gonum+gonum, nix-community+nix-ld, nix-community+nixpkgs.lib).
+    #[arg(long, value_name = "DIR", requires = "here")]
+    sources: Option<PathBuf>,
     /// Static programs of the product that were built already; built in the release profile unless told.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
@@ -113,12 +120,26 @@ pub fn run(args: &Args) -> Result<()> {
                 steps.command("fetch agent", agent::install(&workspace, &workspace.agents())?)?;
             }
             style(&workspace, steps)?;
-            let work = Work::new(&workspace, programs)?;
-            let shown = script::run(work.path(), script::Who::Here, steps);
-            shown.and(work.remove())
+            let shown = here(&workspace, &programs, None, steps);
+            let Some(brought) = &args.sources else { return shown };
+            let sources = Sources::make(&std::path::absolute(brought)?, &workspace, steps)?;
+            let with_lib = here(&workspace, &programs, Some(&sources), steps);
+            let tested = sources.tests(&workspace, &programs, steps);
+            shown.and(with_lib).and(tested).and(sources.remove())
         });
     }
     in_trees(args, &workspace, &programs)
+}
+
+/// All parts with this machine's Nix; with `sources`, nixpkgs' own lib and so its module system.
+fn here(workspace: &Workspace, programs: &Path, sources: Option<&Sources>, steps: &Steps) -> Result<()> {
+    let work = Work::new(workspace, programs.to_owned())?;
+    if let Some(sources) = sources {
+        work.real_lib(&sources.lib())?;
+        println!("\nwith nixpkgs' own lib:");
+    }
+    let shown = script::run(work.path(), script::Who::Here, steps);
+    shown.and(work.remove())
 }
 
 /// The test command's step: its table and whatever failed are in the step's log.
@@ -128,7 +149,7 @@ pub fn step(workspace: &Workspace, steps: &Steps) -> Result<()> {
     steps.command("nix", cmd!(sh, "{me} nix --here --programs {programs}"))
 }
 
-/// Form, and what is declared and not used.
+/// Form, what is declared and not used, and what is better said otherwise.
 fn style(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let nixfmt = tools::ensure(&tools::NIXFMT, workspace, steps)?;
     let deadnix = tools::ensure(&tools::DEADNIX, workspace, steps)?;
@@ -136,8 +157,10 @@ fn style(workspace: &Workspace, steps: &Steps) -> Result<()> {
     let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard *.nix").quiet().read()?;
     let files = || listed.lines().filter(|file| workspace.root.join(file).exists());
     let (formed, used) = (files(), files());
+    let names: Vec<PathBuf> = files().map(PathBuf::from).collect();
     let formatted = steps.command("nixfmt", cmd!(sh, "{nixfmt} --check {formed...}"));
-    formatted.and(steps.command("deadnix", cmd!(sh, "{deadnix} --fail {used...}")))
+    let used = steps.command("deadnix", cmd!(sh, "{deadnix} --fail {used...}"));
+    formatted.and(used).and(steps.run("lints", || lint::files(&workspace.root, &names)))
 }
 
 fn in_trees(args: &Args, workspace: &Workspace, programs: &Path) -> Result<()> {

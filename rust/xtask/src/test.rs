@@ -118,12 +118,15 @@ fn run_tests(args: &Args, workspace: &Workspace, steps: &Steps, nextest: &Path) 
 
 /// A temporary folder for the tests that every user can reach, as some run as another one; below /tmp, as the path of
 /// a Unix socket may have 107 bytes at most.
-struct Scratch {
-    path: PathBuf,
+#[derive(Debug)]
+pub struct Scratch {
+    /// The folder.
+    pub path: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Result<Self> {
+    /// Makes it.
+    pub fn new() -> Result<Self> {
         let path = tempfile::Builder::new().prefix("rcc-test-").tempdir_in(env::temp_dir())?.keep();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o1777))?;
         Ok(Self { path })
@@ -131,7 +134,7 @@ impl Scratch {
 
     /// Removes the folder with all that killed tests left in it. A mount that was left is a failed test; it is never
     /// descended into, since what is mounted may be anything of this machine's.
-    fn remove(&self) -> Result<()> {
+    pub fn remove(&self) -> Result<()> {
         let mounts = mounts::below(&self.path)?;
         ensure!(mounts.is_empty(), "tests left mounts: {}", mounts.join(", "));
         fs::remove_dir_all(&self.path).with_context(|| format!("can't remove {}", self.path.display()))

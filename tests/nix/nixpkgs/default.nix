@@ -121,7 +121,7 @@ let
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;
-      isDarwin = platform.isDarwin;
+      inherit (platform) isDarwin;
       # Of whatever libraries there are.
       cc.bintools.dynamicLinker = "${if host.libraries == "" then "/lib64" else host.libraries}/${
         if platform.isx86_64 then "ld-linux-x86-64.so.2" else "ld-linux-aarch64.so.1"

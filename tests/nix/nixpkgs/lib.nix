@@ -51,12 +51,17 @@ let
         )
       );
     toList = value: if isList value then value else [ value ];
+    imap1 = f: list: genList (i: f (i + 1) (elemAt list i)) (length list);
     flatten = value: if isList value then concatMap flatten value else [ value ];
     defaultTo = default: value: if value == null then default else value;
     isDerivation = value: value.type or null == "derivation";
-    traceIf = condition: text: value: if condition then builtins.trace text value else value;
+    traceIf =
+      condition: text: value:
+      if condition then builtins.trace text value else value;
     warnIf = condition: text: traceIf condition "warning: ${text}";
-    throwIf = condition: text: value: if condition then throw text else value;
+    throwIf =
+      condition: text: value:
+      if condition then throw text else value;
     optionalAttrs = condition: set: if condition then set else { };
     optionals = condition: list: if condition then list else [ ];
     optional = condition: value: if condition then [ value ] else [ ];

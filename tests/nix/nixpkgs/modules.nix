@@ -130,9 +130,17 @@ let
       type:
       checked "list of ${type.description}" isList (
         place: found:
-        concatLists (
-          map (d: concatMap (v: map (one: type.merge place [ one ]) (definitions usual v)) d.value) found
-        )
+        let
+          entry = n: i: "\"[definition ${toString n}-entry ${toString i}]\"";
+          of =
+            n: d:
+            concatLists (
+              lib.imap1 (
+                i: v: map (one: type.merge (place ++ [ (entry n i) ]) [ one ]) (definitions usual v)
+              ) d.value
+            );
+        in
+        concatLists (lib.imap1 of found)
       );
     attrsOf =
       type:

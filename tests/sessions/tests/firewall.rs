@@ -1,7 +1,7 @@
 //! The outer wall: what a gateway that was taken over can reach, with the host firewall and, as the control, without; and
 //! what the person sees when the firewall goes away during a session.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rcc_rig::{POLICY, Rig, shown};
 use rcc_sessions::{Live, SETUP, refused, root};
 use rcc_world::inside_with;
@@ -106,6 +106,49 @@ fn a_modules_policy_makes_the_same_table_as_the_same_policy_by_hand() {
         ensure!(rig.firewall("remove").status()?.success(), "remove");
         rig.policy(MODULES)?;
         ensure!(table()? == by_hand, "{}", table()?);
+        Ok(())
+    });
+}
+
+/// NixOS's nftables service: with `flushRuleset` each start and reload begins with an empty ruleset and a stop leaves one,
+/// else only tables of its own are replaced; and its iptables firewall, which makes, empties and removes chains of its own.
+/// The units have `rcc-firewall apply` follow (a virtual machine's systemd shows that it does).
+#[test]
+fn what_nixos_firewalls_do_leaves_the_table_or_apply_brings_it_back() {
+    const OWN: &str = "table inet nixos-fw\ndelete table inet nixos-fw\ntable inet nixos-fw { chain input { type filter hook input \
+        priority filter; policy drop; ct state established,related accept; iifname lo accept; }; }";
+    const IPTABLES: &str =
+        "iptables-nft -D INPUT -j nixos-fw 2>/dev/null || true; iptables-nft -F nixos-fw 2>/dev/null || true
+        iptables-nft -X nixos-fw 2>/dev/null || true; iptables-nft -N nixos-fw; iptables-nft -A nixos-fw -i lo -j ACCEPT
+        iptables-nft -A nixos-fw -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; iptables-nft -A nixos-fw -j DROP
+        iptables-nft -A INPUT -j nixos-fw";
+    inside_with(SETUP, |world| {
+        let rig = Rig::start(world, &["allowed.example:80"], "")?;
+        let status = || Ok::<_, anyhow::Error>(rig.firewall("status").output()?.status.code());
+        let nft = |rules: &str| format!("nft -f - <<'E'\n{rules}\nE");
+        for (what, script, stays) in [
+            ("its own tables alone", nft(OWN), true),
+            ("the same again", nft(OWN), true),
+            ("they are taken away", "nft delete table inet nixos-fw".into(), true),
+            ("iptables", IPTABLES.into(), true),
+            ("the same again", IPTABLES.into(), true),
+            ("iptables' stop", "iptables-nft -D INPUT -j nixos-fw".into(), true),
+            ("start and reload with flushRuleset", nft(&format!("flush ruleset\n{OWN}")), false),
+            ("a stop with flushRuleset", "nft flush ruleset".into(), false),
+        ] {
+            root(&script)?;
+            ensure!((status()? == Some(0)) == stays, "{what}: {:?}", status()?);
+            if !stays {
+                let mut command = rig.rcc(["run", "--", "true"]);
+                command.env_remove("ANTHROPIC_API_KEY");
+                refused(command, "RCC-906").with_context(|| what.to_owned())?;
+            }
+            let theirs = || root("nft --stateless list ruleset | sed '/^table inet rcc /,/^}/d'");
+            let before = theirs()?;
+            ensure!(rig.firewall("apply").stdout(Stdio::null()).status()?.success(), "{what}: apply");
+            ensure!(status()? == Some(0), "{what}: {:?}", status()?);
+            ensure!(theirs()? == before, "{what}: what is not rcc's was changed");
+        }
         Ok(())
     });
 }

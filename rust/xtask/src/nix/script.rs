@@ -59,6 +59,7 @@ pub fn run(work: &Path, who: Who, steps: &Steps) -> Result<()> {
     let nix = steps.run("nix", || Nix::new(work, who))?;
     let mut parts: Vec<(&'static str, Part)> = vec![
         ("flake show", Nix::show),
+        ("all systems", Nix::systems),
         ("flake check", Nix::check),
         ("build", Nix::build),
         ("run .#setup", Nix::setup),
@@ -203,7 +204,7 @@ impl Nix {
         // 2.34's may have more around it.
         let at = |path: &str| shown.pointer(path).or_else(|| shown.pointer(&format!("/inventory{path}"))).is_some();
         for system in ["x86_64-linux", "aarch64-linux"] {
-            for name in ["gateway", "image", "claude-code"] {
+            for name in ["default", "rcc", "rcc-src", "gateway", "image", "tools", "claude-code", "docs"] {
                 ensure!(at(&format!("/packages/{system}/{name}")), "no package {name} for {system}: {shown}");
             }
         }
@@ -222,6 +223,31 @@ impl Nix {
         }
         ensure!(at("/nixosModules/default") && at("/overlays/default"), "no module, or no overlay");
         ensure!(at("/darwinModules") || at("/darwinModules/default"), "no module for macOS");
+        Ok(())
+    }
+
+    /// What there is for each system is evaluated down to what would be built, on whichever this is.
+    fn systems(&self) -> Result<()> {
+        for system in ["x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin"] {
+            for (output, names, each) in [
+                ("packages", if system.ends_with("linux") { 8 } else { 3 }, "p: p.drvPath"),
+                ("checks", if system.ends_with("linux") { 7 } else { 0 }, "c: c.drvPath"),
+                ("devShells", 1, "s: s.drvPath"),
+                ("apps", 5, "a: a.program"),
+            ] {
+                let apply = format!("builtins.mapAttrs (_: {each})");
+                let said = succeeds(self.flake([
+                    "eval",
+                    "--json",
+                    &self.output(&format!("{output}.{system}")),
+                    "--apply",
+                    &apply,
+                ]))?;
+                let made: BTreeMap<String, String> = serde_json::from_str(&said)?;
+                ensure!(made.len() >= names, "{output} for {system}: {said}");
+            }
+            succeeds(self.flake(["eval", "--raw", &self.output(&format!("formatter.{system}.drvPath"))]))?;
+        }
         Ok(())
     }
 

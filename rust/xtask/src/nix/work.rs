@@ -44,6 +44,14 @@ impl Work {
         Ok(Self { path, programs })
     }
 
+    /// Puts a lib in the place of the stand-in's.
+    pub fn real_lib(&self, lib: &Path) -> Result<()> {
+        let nixpkgs = self.path.join(FLAKE).join("tests/nix/nixpkgs");
+        let (real, sh) = (nixpkgs.join("real"), xshell::Shell::new()?);
+        cmd!(sh, "cp --recursive {lib} {real}").quiet().run()?;
+        Ok(fs::write(nixpkgs.join("lib.nix"), "import ./real\n")?)
+    }
+
     /// Its root.
     pub fn path(&self) -> &Path {
         &self.path
