@@ -21,6 +21,12 @@ pub enum Came {
 /// The kind of socket that carries packets, for `socket(2)`.
 pub const KIND: libc::c_int = if cfg!(target_os = "linux") { libc::SOCK_SEQPACKET } else { libc::SOCK_STREAM };
 
+/// Linux closes on exec what it makes from the first moment on; a Mac, from when [`prepare`] says so.
+#[cfg(target_os = "linux")]
+const CLOSED_ON_EXEC: libc::c_int = libc::SOCK_CLOEXEC;
+#[cfg(not(target_os = "linux"))]
+const CLOSED_ON_EXEC: libc::c_int = 0;
+
 /// Connects to a socket in the file system. Nothing that this process starts has the descriptor.
 pub fn call(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;
@@ -33,7 +39,7 @@ pub fn call(path: &Path) -> io::Result<OwnedFd> {
 /// A socket for packets, which blocks; nothing that this process starts has it.
 pub fn new() -> io::Result<OwnedFd> {
     // SAFETY: numbers alone.
-    let fd = done(unsafe { libc::socket(libc::AF_UNIX, KIND, 0) })?;
+    let fd = done(unsafe { libc::socket(libc::AF_UNIX, KIND | CLOSED_ON_EXEC, 0) })?;
     // SAFETY: the kernel just made this descriptor; nothing else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     prepare(&socket)?;

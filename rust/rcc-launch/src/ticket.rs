@@ -19,11 +19,12 @@ pub fn take(path: &Path) -> Result<Secret, Problem> {
         Problem::new(Code::FORWARD_TICKET, path.display().to_string(), what, remedy)
     };
     let text = read(path).map_err(|e| wrong(&e.to_string()))?;
-    fs::remove_file(path).map_err(|e| wrong(&e.to_string()))?;
     let ticket = Secret::new(text.trim().to_owned());
+    // What is none is somebody's file, and stays.
     if torn(&ticket).is_none() {
         return Err(wrong("this is no ticket"));
     }
+    fs::remove_file(path).map_err(|e| wrong(&e.to_string()))?;
     Ok(ticket)
 }
 

@@ -36,7 +36,7 @@ pub struct Place {
     project: Option<PathBuf>,
     /// A package in /nix/store whose closure is the agent's root: a program that lib.mkAgent of rcc's flake made, with what
     /// it asks for; or rcc's own tools, for where the project has no approved flake.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", overrides_with = "package")]
     package: Option<PathBuf>,
     #[command(flatten)]
     pub folders: Folders,

@@ -357,7 +357,7 @@ fn registries_follow_the_persons_own_configuration() {
         rig.policy(&policy)?;
         let script = "for host in allowed also-allowed site-a.cdn site-b.cdn x.wild git denied; do
                 getent hosts $host.example >/dev/null && echo $host; done
-            npm config get registry; npm config get @corp:registry; pip3 config list; go env GOPROXY; go env GOSUMDB
+            npm config get registry; npm config get @corp:registry; pip3 config list | LC_ALL=C sort; go env GOPROXY; go env GOSUMDB
             cat /.cargo/config.toml; cat /etc/uv/uv.toml
             ls -d /etc/npmrc /etc/pip.conf /.cargo/config.toml | while read f; do ( echo x >$f ) 2>&1 | grep -c 'ead-only'; done
             cat /etc/npmrc /etc/pip.conf /.cargo/config.toml; echo == environment; env";

@@ -30,7 +30,7 @@ pub const MAX_LINE: usize = 4096;
 /// Fields that only the supervisor writes.
 const RESERVED: [&str; 4] = ["time", "session", "uid", "event"];
 /// Events of the supervisor's own, which a worker can't write.
-const OWN_EVENTS: [&str; 7] = ["start", "end", "refused", "suppressed", "held", "lost", "retire"];
+const OWN_EVENTS: [&str; 8] = ["start", "end", "refused", "suppressed", "held", "lost", "retire", "strangers"];
 
 /// The open log.
 ///

@@ -51,7 +51,7 @@ const MOST_FILES: usize = 1000;
 /// Bytes of a record: a closure of 20,000 store paths.
 const RECORD_LIMIT: u64 = 4 << 20;
 /// The record's form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const RECORD: &str = "approved.json";
 
 /// The files that a flake is evaluated from, as they were when they were read, by their names below the project.
@@ -153,6 +153,12 @@ pub struct Approved {
     folder: PathBuf,
 }
 
+/// What all forms of the record have.
+#[derive(Deserialize)]
+struct Form {
+    version: u32,
+}
+
 /// A closure of the store that is the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Toolchain {
@@ -219,11 +225,15 @@ impl Approved {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| bad(e.to_string()))?,
         };
+        let form: Form = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
+        if form.version != VERSION {
+            return Err(bad("another version of rcc wrote it".into()));
+        }
         let mut this: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         let content = this.content.len() == 64 && this.content.bytes().all(|b| b.is_ascii_hexdigit());
         let names: BTreeSet<&str> = this.store.iter().map(String::as_str).collect();
         let known = |path: &Path| store::name_of(path).is_some_and(|name| names.contains(name));
-        let sound = this.version == VERSION && this.project == project && content;
+        let sound = this.project == project && content;
         if !sound
             || !names.iter().all(|name| store::is_name(name))
             || !this.found.all().all(known)
@@ -328,7 +338,7 @@ pub fn approve(
     let variables = nix.variables(&folder.join("profile"), say)?;
     let Closure { built, names: store, registration } = nix.closure(&folder.join("profile"), say)?;
     let found = Found::look(&store, variables.path())?;
-    let outside = variables.outside();
+    let outside = variables.outside(&store);
     put(&folder, "environment", environment.as_bytes()).map_err(disk)?;
     put(&folder, "registration", registration.as_bytes()).map_err(disk)?;
     let names = files.0.keys().cloned().collect();

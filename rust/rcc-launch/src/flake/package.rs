@@ -1,7 +1,7 @@
 //! A package of the store as the root: rcc's own tools, or a program with what it needs, as `lib.mkAgent` makes it.
 //!
 //! Naming it is the person's word, on the command line: what is in the store as its owner put it there is not the agent's
-//! to change. Nix's garbage collection leaves it alone, as the PATH of the session's processes names it.
+//! to change. Nix's garbage collection leaves all of it alone, as the environment of the session's processes names it.
 
 use super::found::Found;
 use super::store::{self, STORE, owner};
@@ -22,6 +22,8 @@ const LIMIT: u64 = 4 << 20;
 /// A package, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
+    /// Where it lies.
+    pub folder: PathBuf,
     /// Names in /nix/store: everything that its programs need.
     pub store: Vec<String>,
     /// What of it the root has links to.
@@ -42,7 +44,7 @@ impl Package {
         let folder = fs::canonicalize(folder).map_err(|e| refuse(e.to_string()))?;
         let name = store::name_of(&folder).filter(|name| Path::new(STORE).join(name) == folder);
         let name = name.ok_or_else(|| refuse(format!("it lies at {}, and is no store path", folder.display())))?;
-        store::there(name, owner, person).map_err(|p| vec![p])?;
+        store::there(name, owner, person).map_err(|p| refuse(p.what))?;
         let closure = text(&folder.join(CLOSURE)).map_err(|e| refuse(format!("{CLOSURE}: {e}")))?;
         let names = closure.lines().map(|line| {
             let name = line.strip_prefix(STORE).and_then(|rest| rest.strip_prefix('/'));
@@ -51,7 +53,7 @@ impl Package {
         let store: Option<Vec<String>> = names.collect();
         let store = store.ok_or_else(|| refuse(format!("{CLOSURE} names something that is no store path")))?;
         for name in &store {
-            store::there(name, owner, person).map_err(|p| vec![p])?;
+            store::there(name, owner, person).map_err(|p| refuse(p.what))?;
         }
         let path = fs::canonicalize(folder.join("bin")).map_err(|e| refuse(format!("bin: {e}")))?;
         let found = Found::look(&store, &path.display().to_string()).map_err(|p| vec![p])?;
@@ -67,7 +69,7 @@ impl Package {
                 Some((place, request))
             }
         };
-        Ok(Self { store, found, request })
+        Ok(Self { folder, store, found, request })
     }
 }
 

@@ -114,7 +114,11 @@ pub fn into_request(toolchain: &Toolchain, request: &mut Request) {
     match toolchain {
         Toolchain::Approved(approved) => by_script(approved, request),
         // The chosen toolchains of the home folder are there already, and come first.
-        Toolchain::Package(package) => request.path.extend_from_slice(&package.found.path),
+        Toolchain::Package(package) => {
+            request.path.extend_from_slice(&package.found.path);
+            // Nix's collector looks at the environment of what runs; the package names its whole closure.
+            request.environment.insert("RCC_PACKAGE".to_owned(), package.folder.display().to_string());
+        }
     }
 }
 
