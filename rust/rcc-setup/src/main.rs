@@ -206,7 +206,12 @@ fn unmanaged() -> Result<(), Problem> {
 
 fn place(how: &How) -> Report {
     let mut report = Report::default();
-    match asker::root().and_then(|()| Ok((lock()?, source::programs()?))) {
+    let on_a_mac = || {
+        let remedy = "set rcc up as ever: sudo rcc setup";
+        let wrong = || Problem::new(Code::SETUP_ROOT, "rcc-setup place", "this is no Mac", remedy);
+        if cfg!(target_os = "macos") { Ok(()) } else { Err(wrong()) }
+    };
+    match on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs()?))) {
         Ok((lock, programs)) => {
             all(&macos::place_carrier(&macos::System, programs), how, &mut report);
             drop(lock);

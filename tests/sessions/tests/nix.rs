@@ -87,7 +87,7 @@ const AGENT: &str = r#"{
         inherit pkgs;
         inherit (rcc.packages.${system}) rcc;
         package = pkgs.writeShellScriptBin "agent" ''
-          echo "$1 $2 $(tool)"; type -p rg tool
+          echo "$1 $2 $(tool)"; type -p rg tool; echo "package $RCC_PACKAGE"
           get() { $(readlink -f $(type -p sed)) wget $*; }
           get -qO /dev/null http://allowed.example/ && echo reached
           get http://denied.example/ 2>&1
@@ -121,6 +121,10 @@ fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
     ensure!(said.contains("an argument another of the toolchain"), "{}", shown(&output));
     ensure!(said.contains("-root-env/bin/rg\n") && said.contains("-root-env/bin/tool\n"), "{said}");
     reached_and_refused(&said)?;
+    // Nix's collector finds the whole closure by what runs.
+    let package =
+        said.lines().find_map(|line| line.strip_prefix("package ")).context("no package in the environment")?;
+    ensure!(user(rig, &format!("cat {package}/share/rcc/closure"))?.contains("-bash"), "{package}");
     ensure!(said.contains("No such file") && talk.contains("Read-only file system"), "{}", shown(&output));
     // What it asks for is said, and granted by the line that is said, as far as root's policy has it.
     ensure!(talk.contains("bad address 'also-allowed.example'"), "{talk}");
