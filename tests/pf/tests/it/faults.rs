@@ -189,7 +189,7 @@ fn of_apply_with_nothing() {
 
 #[test]
 fn of_apply_with_the_old_policy() {
-    points("apply", &BEFORES[1], Calls::Telling);
+    points("apply", &BEFORES[1], Calls::All);
 }
 
 #[test]
