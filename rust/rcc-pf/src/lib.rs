@@ -125,14 +125,15 @@ pub fn recover(pf: &Pf, wanted: &Wanted, stop: impl FnOnce() -> Result<(), Probl
         return Err(foreign());
     }
     stop()?;
-    // First the new reference, then the old one's end: pf is not disabled in between.
-    pf.enable()?;
+    // Before pf is enabled, if it was not: with an old canary there, all would seem proven.
     pf.flush()?;
     let seen = pf.seen()?;
     if !is_empty(&seen) {
         return Err(differs(&[]));
     }
     pf.unhook(&seen)?;
+    // First the new reference, then the old one's end: it is not disabled in between.
+    pf.enable()?;
     enforce(pf, wanted, &pf.seen()?)?;
     pf.load(&wanted.rules.rules)?;
     in_force(pf, &wanted.rules)

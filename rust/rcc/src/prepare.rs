@@ -289,7 +289,7 @@ fn workdir(project: &Path) -> PathBuf {
 
 /// The installed pair lies side by side.
 fn hook_program() -> PathBuf {
-    let me = std::env::current_exe().unwrap_or_default();
+    let me = rcc_host::this_program().unwrap_or_default();
     me.with_file_name("rcc-hook")
 }
 
