@@ -15,13 +15,16 @@ const LINUX: [(&str, Kind); 5] = [
     ("rcc-setup", Kind::Static),
 ];
 /// What is installed on a Mac.
-const MACOS: [(&str, Kind); 6] = [
+const MACOS: [(&str, Kind); 9] = [
     ("rcc", Kind::Mac),
     ("rcc-gateway", Kind::Mac),
     ("rcc-firewall", Kind::Mac),
     ("rcc-setup", Kind::Mac),
     ("gvproxy", Kind::Mac),
     ("gvproxy.pinned", Kind::Mac),
+    ("rcc.linux", Kind::Guest),
+    ("rcc-hook.linux", Kind::Guest),
+    ("rcc-forward.linux", Kind::Guest),
 ];
 
 /// What a program must be.
@@ -31,6 +34,8 @@ enum Kind {
     Static,
     /// macOS's, of one processor, with libraries of the system's alone.
     Mac,
+    /// Linux's, without a loader and of this Mac's processor: the launcher puts it into the agents' machine.
+    Guest,
 }
 
 /// A program's bytes, read once: what is checked is what is installed, whoever can write its folder.
@@ -64,8 +69,11 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
     }
     let mut bytes = Vec::new();
     file.take(crate::place::MAX).read_to_end(&mut bytes).map_err(|e| wrong(&path, &e.to_string()))?;
+    if kind == Kind::Guest && processor(&bytes) != Some(std::env::consts::ARCH) {
+        return Err(wrong(&path, "it is not a Linux program of this Mac's processor"));
+    }
     match kind {
-        Kind::Static => match interpreter(&bytes) {
+        Kind::Static | Kind::Guest => match interpreter(&bytes) {
             Some(false) => Ok(Program { name, bytes }),
             Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
             None => Err(wrong(&path, "it is not a 64-bit ELF program")),
@@ -77,6 +85,15 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
                 Some(library) => Err(wrong(&path, &format!("it needs {library}, which is not the system's"))),
             },
         },
+    }
+}
+
+/// The processor of an ELF program (`e_machine` of elf(5)), as Rust calls it; of those that Macs have.
+fn processor(bytes: &[u8]) -> Option<&'static str> {
+    match (bytes.get(..4)?, bytes.get(18..20)?) {
+        (b"\x7fELF", [0x3e, 0]) => Some("x86_64"),
+        (b"\x7fELF", [0xb7, 0]) => Some("aarch64"),
+        _ => None,
     }
 }
 
@@ -162,6 +179,26 @@ mod tests {
         without[56] = 1;
         assert_eq!(interpreter(&without), None, "a table that is not there");
         assert_eq!(interpreter(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn what_the_machine_runs_is_static_and_of_its_processor() {
+        let folder = tempfile::tempdir().unwrap();
+        let judged = |bytes: &[u8]| {
+            std::fs::write(folder.path().join("rcc.linux"), bytes).unwrap();
+            read(folder.path(), "rcc.linux", Kind::Guest).map(drop)
+        };
+        let mut program = vec![0; 64];
+        program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        program[16] = 3;
+        let (own, other) = if cfg!(target_arch = "aarch64") { (0xb7, 0x3e) } else { (0x3e, 0xb7) };
+        program[18] = own;
+        judged(&program).unwrap();
+        program[18] = other;
+        assert!(judged(&program).unwrap_err().what.contains("processor"));
+        // A Mac's own, and one with a loader.
+        assert!(judged(&mach_o(2, &[(0xc, "/usr/lib/libSystem.B.dylib")])).is_err());
+        assert!(judged(&std::fs::read("/bin/sh").unwrap()).unwrap_err().what.contains("static"));
     }
 
     #[test]

@@ -14,8 +14,13 @@ const BESIDE: &str = "/tmp/rcc-firewall";
 
 fn request() -> Request {
     let program = |name| Program { name, bytes: name.as_bytes().to_vec() };
-    let names = ["rcc", "rcc-gateway", "rcc-firewall", "rcc-setup", "gvproxy", "gvproxy.pinned"];
-    Request { programs: names.map(program).into(), policy: "users = []\n".into(), restart: false }
+    let own = ["rcc", "rcc-gateway", "rcc-firewall", "rcc-setup", "gvproxy", "gvproxy.pinned"];
+    let guests = ["rcc.linux", "rcc-hook.linux", "rcc-forward.linux"];
+    Request {
+        programs: own.into_iter().chain(guests).map(program).collect(),
+        policy: "users = []\n".into(),
+        restart: false,
+    }
 }
 
 /// What holds at every instant: who carries traffic or decides on it is bound by pf.
