@@ -52,7 +52,12 @@ let
 in
 {
   options.services.rcc = {
-    inherit (options) enable policy agents;
+    inherit (options)
+      enable
+      policy
+      toolchain
+      agents
+      ;
     package = options.package self.packages.${system}.rcc;
   };
 
@@ -74,6 +79,9 @@ in
         settings = cfg.policy;
       };
       mode = "0644";
+    };
+    environment.etc."rcc/tools".source = pkgs.callPackage ../nix/tools.nix {
+      packages = cfg.toolchain;
     };
     users.users = lib.mkMerge [
       {
