@@ -12,6 +12,7 @@ let
     services.rcc = {
       enable = true;
       policy = import ../tests/nix/policy.nix;
+      toolchain = [ pkgs.nodejs ];
       agents.tidy = {
         user = "alice";
         project = "/home/alice/app";
@@ -44,10 +45,12 @@ pkgs.runCommand "rcc-nixos-module"
     # A test applies this one in a real kernel.
     kept = ../tests/nix/module.toml;
     units = lib.head config.systemd.packages;
+    tools = config.environment.etc."rcc/tools".source;
   }
   ''
     test "$(rcc policy check $policy)" = "$(rcc policy check $byHand)"
     diff $kept $policy
+    test -L $tools/bin/node && test -L $tools/bin/rg && ! test -e $tools/share/rcc/rcc.toml
     mkdir setups
     rcc-setup units --programs ${pkgs.rcc}/bin --into setups
     rm setups/ENABLED

@@ -39,7 +39,12 @@ let
 in
 {
   options.services.rcc = {
-    inherit (options) enable policy agents;
+    inherit (options)
+      enable
+      policy
+      toolchain
+      agents
+      ;
     package = options.package self.packages.${system}.rcc;
   };
 
@@ -55,6 +60,9 @@ in
         settings = cfg.policy;
       };
       mode = "0644";
+    };
+    environment.etc."rcc/tools".source = pkgs.callPackage ../nix/tools.nix {
+      packages = cfg.toolchain;
     };
     users.users = lib.mkMerge [
       {

@@ -61,6 +61,13 @@ in
       description = "The package of rcc's programs.";
     };
 
+  toolchain = mkOption {
+    type = types.listOf types.package;
+    default = [ ];
+    description = "What agents have besides rcc's usual tools, in projects without an approved devShell: there is no /usr.";
+    example = literalExpression "[ pkgs.nodejs pkgs.python3 ]";
+  };
+
   policy = {
     users = list "Who may open sessions: users, ids, and groups as `@name`. Never root." [
       "alice"

@@ -39,6 +39,8 @@ pkgs.testers.runNixOSTest {
     # Setup leaves a system that is made from its configuration alone.
     machine.fail("rcc setup")
     machine.succeed("su - alice -c 'rcc status'")
+    # There is no /usr: the agent has the module's tools.
+    machine.succeed("su - alice -c 'mkdir project && cd project && rcc run -- rg --version'")
     machine.succeed("/run/current-system/specialisation/iptables/bin/switch-to-configuration test")
     machine.succeed("systemctl restart firewall.service")
     machine.succeed("rcc-firewall status")

@@ -99,12 +99,14 @@ impl Nix {
     }
 
     /// An app of rcc's own flake.
+    #[must_use]
     pub fn run(&self, rig: &Rig<'_>, app: &str, words: &[&str]) -> Command {
         let app = format!("path:{}#{app}", self.flake.display());
         self.run_of(rig, &app, &["nixpkgs", "nix2container"], words)
     }
 
     /// What a flake starts, with stand-ins for these inputs, by the user's own Nix.
+    #[must_use]
     pub fn run_of(&self, rig: &Rig<'_>, app: &str, inputs: &[&str], words: &[&str]) -> Command {
         let mut command = rig.command("/usr/libexec/real/nix");
         command.env("NIX_CONFIG", SETTINGS).env("NIX_USER_CONF_FILES", "/dev/null").env("NIX_REMOTE", "local");

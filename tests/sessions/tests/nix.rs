@@ -7,7 +7,7 @@ use rcc_rig::{AGENTS, BINARIES, POLICY, Rig, make_folder, shown};
 use rcc_sessions::fresh::fresh;
 use rcc_sessions::nix::{Nix, approve};
 use rcc_sessions::store::{Store, nix_calls};
-use rcc_sessions::{SETUP, refused, root, succeeds, user};
+use rcc_sessions::{SETUP, inside, refused, root, succeeds, user};
 use rcc_world::inside_with;
 use serde_json::json;
 use std::os::unix::fs::chown;
@@ -136,6 +136,14 @@ fn made_by_mk_agent(rig: &Rig<'_>, nix: &Nix) -> Result<()> {
     let granted = run()?;
     let talk = String::from_utf8_lossy(&granted.stderr).into_owned();
     ensure!(!talk.contains("'also-allowed.example'") && talk.contains("asks for db.example:5432: not"), "{talk}");
+    // The same without its request, by root's word for the machine; what the project says comes first.
+    root("ln -s $(ls -d /nix/store/*-rcc-tools) /etc/rcc/tools")?;
+    ensure!(inside(rig, "type -p rg; ls -d /usr/bin/git || true")?.ends_with("-rcc-tools-env/bin/rg\n"));
+    std::fs::write(rig.project.join("rcc.toml"), "[toolchain]\nroot = \"host\"\n")?;
+    ensure!(inside(rig, "ls -d /usr/bin/git")? == "/usr/bin/git\n");
+    root("ln -sfn /nix/store/x /etc/rcc/tools")?;
+    refused(rig.rcc(["run", "--", "true"]), "RCC-814")?;
+    root("rm /etc/rcc/tools")?;
     // Not of this form, or not of the store.
     for package in [format!("{}", folder.display()), "/usr".into(), "/nix/store/x".into()] {
         refused(rig.rcc(["run", "--package", &package, "--", "true"]), "RCC-814")?;

@@ -267,10 +267,13 @@ impl Approved {
     /// What gives a shell of the person's own the devShell's programs: assignments, and nothing that a shell would run.
     #[must_use]
     pub fn outside(&self) -> String {
-        let folders: String = self.found.path.iter().map(|folder| format!("{}:", quoted(folder.display()))).collect();
-        let variable = |(name, value): (&String, &String)| format!("export {name}={}\n", quoted(value));
-        let variables: String = self.outside.iter().map(variable).collect();
-        format!("export PATH={folders}\"$PATH\"\n{variables}")
+        let folders = self.found.path.iter().map(|folder| quoted(folder.display()));
+        let path = folders.chain(["\"$PATH\"".to_owned()]).collect::<Vec<_>>().join(":");
+        let mut text = format!("export PATH={path}\n");
+        for (name, value) in &self.outside {
+            let _never_fails = writeln!(text, "export {name}={}", quoted(value));
+        }
+        text
     }
 
     /// What Nix has on record of the closure's paths, for a store of the session's own.

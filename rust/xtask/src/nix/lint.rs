@@ -2,7 +2,12 @@
 //! repository could break, and STYLE's own (no `with`).
 
 use anyhow::{Context as _, Result, ensure};
-use rnix::SyntaxKind::*;
+use rnix::SyntaxKind::{
+    NODE_APPLY, NODE_ATTR_SET, NODE_ATTRPATH_VALUE, NODE_BIN_OP, NODE_IDENT, NODE_IDENT_PARAM, NODE_IF_ELSE,
+    NODE_INHERIT, NODE_INHERIT_FROM, NODE_LAMBDA, NODE_LEGACY_LET, NODE_LET_IN, NODE_LIST, NODE_LITERAL, NODE_PAREN,
+    NODE_PATTERN, NODE_ROOT, NODE_SELECT, NODE_STRING, NODE_WITH, TOKEN_CONCAT, TOKEN_EQUAL, TOKEN_NOT_EQUAL,
+    TOKEN_URI,
+};
 use rnix::{SyntaxKind, SyntaxNode};
 use std::fs;
 use std::path::{Path, PathBuf};
