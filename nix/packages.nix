@@ -11,15 +11,16 @@ let
   pin = (import ./pins.nix { inherit lib; }).${system} or null;
   everywhere = rec {
     docs = pkgs.callPackage ./docs.nix { inherit version; };
-    rcc = pkgs.callPackage ./not-there.nix { inherit version; };
-    default = rcc;
-  };
-  linux = rec {
     rcc-src = pkgs.callPackage ./rcc.nix { inherit version; };
     rcc =
       if released == null then rcc-src else pkgs.callPackage ./released.nix { inherit version released; };
     default = rcc;
-    gateway = pkgs.callPackage ./gateway.nix { inherit rcc version; };
+  };
+  linux = rec {
+    gateway = pkgs.callPackage ./gateway.nix {
+      inherit (everywhere) rcc;
+      inherit version;
+    };
     claude-code = pkgs.callPackage ./claude-code.nix { inherit pin; };
     image = pkgs.callPackage ./image.nix {
       inherit claude-code version;

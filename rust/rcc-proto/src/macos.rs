@@ -28,6 +28,12 @@ pub const FORWARD_PORT: u16 = 47081;
 /// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
 pub const SSH_PORT: u16 = 47022;
 
+/// The agents' own Podman machine.
+pub const MACHINE: &str = "rcc";
+/// Below a person's home: what Podman keeps of that machine, apart from their own machines, in `config` (`XDG_CONFIG_HOME`)
+/// and `data` (`XDG_DATA_HOME`).
+pub const MACHINE_FOLDER: &str = ".local/share/rcc/machine";
+
 /// The anchor: the stock rule `anchor "com.apple/*"` of /etc/pf.conf evaluates it.
 pub const ANCHOR: &str = "com.apple/000.rcc";
 /// The daemon that keeps pf's anchor in force.

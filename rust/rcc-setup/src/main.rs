@@ -176,6 +176,7 @@ fn install_linux(args: &InstallArgs, programs: Vec<source::Program>, report: &mu
 
 fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut Report) {
     let (mac, person) = (macos::System, asker::caller());
+    report.notes.push("nothing of rcc was tried on a Mac when this version was made: docs/macos.md".into());
     let policy = asker::usual_policy(person.as_ref());
     let request = macos::Request { programs, policy, restart: args.restart };
     if !all(&macos::install(&mac, &request), &args.how, report) {
@@ -276,7 +277,7 @@ fn uninstall_linux(args: &UninstallArgs, keep: Keep, report: &mut Report) {
 
 fn uninstall_mac(args: &UninstallArgs, keep: Keep, report: &mut Report) {
     let mac = macos::System;
-    let firewall = std::env::current_exe().unwrap_or_default().with_file_name("rcc-firewall").display().to_string();
+    let firewall = rcc_host::this_program().unwrap_or_default().with_file_name("rcc-firewall").display().to_string();
     // Each is tried, whatever became of those before.
     for step in &macos::uninstall(&mac, keep, &firewall) {
         report.step(step, &args.how);

@@ -44,7 +44,7 @@ pub struct Program {
 
 /// Reads all of them from the folder of the running program.
 pub fn programs() -> Result<Vec<Program>, Problem> {
-    let here = std::env::current_exe().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
+    let here = rcc_host::this_program().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
     let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
     let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
     all.iter().map(|(name, kind)| read(&folder, name, *kind)).collect()

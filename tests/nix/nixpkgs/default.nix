@@ -264,6 +264,7 @@ let
     openssl = hostTool "openssl";
     nftables = hostTool "nft";
     podman = hostTool "podman";
+    gvproxy = hostTool "gvproxy";
     deadnix = hostTool "deadnix";
     nixfmt = hostTool "nixfmt";
     nixfmt-tree = base.nixfmt;

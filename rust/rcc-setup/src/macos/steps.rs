@@ -23,6 +23,8 @@ const POLICY_FOLDER: &str = "/etc/rcc";
 const POLICY: &str = "/etc/rcc/policy.toml";
 const NEWSYSLOG: &str = "/etc/newsyslog.d";
 const RUN: &str = "/var/run";
+/// Where rcc's firewall program has the token of its reference to pf, below /var/db.
+const TOKEN: &str = "rcc-firewall.token";
 const ROOT: (u32, u32) = (0, 0);
 const GATEWAY: (u32, u32) = (USER_ID, GROUP_ID);
 /// How long the firewall may take to come into force, in tenths of a second.
@@ -144,7 +146,7 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
     ));
     steps.push(Step::new(
         format!("firewall ({ANCHOR})"),
-        || look_firewall_gone(mac, firewall),
+        || look_firewall_gone(mac),
         || done(mac, &Call::new(firewall, &["remove"]), Code::FIREWALL_DRIFTED).map(drop),
     ));
     for daemon in daemons::all(FOLDER) {
@@ -156,8 +158,13 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
             move || mac.remove(place(daemons::FOLDER, 0o644), &again),
         ));
     }
-    for (folder, name) in [(NEWSYSLOG, "rcc.conf"), (LOGS, "rcc-firewall.log"), (RUN, "rcc"), (RUN, "rcc-status.sock")]
-    {
+    for (folder, name) in [
+        (NEWSYSLOG, "rcc.conf"),
+        (LOGS, "rcc-firewall.log"),
+        (RUN, "rcc"),
+        (RUN, "rcc-status.sock"),
+        ("/var/db", "rcc-firewall.lock"),
+    ] {
         steps.push(gone(mac, folder, name));
     }
     steps.push(Step::new("/usr/local/bin/rcc", || look_link_gone(mac), || mac.remove(place(LINKS, 0o755), "rcc")));
@@ -312,10 +319,12 @@ fn await_firewall(mac: &dyn Mac) -> Result<(), Problem> {
     ))
 }
 
-fn look_firewall_gone(mac: &dyn Mac, firewall: &str) -> Result<Look, Problem> {
-    let said = mac.run(&Call::new(firewall, &["status"]))?;
-    // 3: absent.
-    if said.code == 3 {
+/// Whether pf has nothing of rcc's: asked of pfctl itself, since what rcc's program says needs a policy and the accounts.
+fn look_firewall_gone(mac: &dyn Mac) -> Result<Look, Problem> {
+    // It complains of an anchor that is not there, and shows nothing.
+    let said = mac.run(&Call::new("/sbin/pfctl", &["-a", ANCHOR, "-s", "rules"]))?;
+    // The reference that keeps pf on is known by its token.
+    if said.out.trim().is_empty() && look_gone(mac, "/var/db", TOKEN)? == Look::Done {
         return Ok(Look::Done);
     }
     let bound = processes::all(mac)?;

@@ -164,6 +164,18 @@ fn uninstall_leaves_what_was_before_and_a_kill_at_any_act_of_it_nothing_open() {
 }
 
 #[test]
+fn what_root_has_taken_away_by_hand_is_no_hindrance() {
+    let mut state = set_up();
+    state.files.remove("/etc/rcc/policy.toml");
+    state.records.remove("/Users/_rcc");
+    let mac = Model::new(state, Cut::Never, |_| ());
+    let left = each(&uninstall(&mac, Keep::Nothing, BESIDE));
+    assert!(left.is_empty(), "{left:?}");
+    let state = mac.state.borrow();
+    assert!(!state.in_force && state.files.is_empty(), "{:?}", state.files);
+}
+
+#[test]
 fn the_firewall_stays_while_something_is_bound_by_it() {
     let mac = Model::new(in_use(), Cut::Never, bound);
     let steps = uninstall(&mac, Keep::Nothing, BESIDE);
