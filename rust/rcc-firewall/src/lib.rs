@@ -21,7 +21,7 @@ pub use nft::{Nft, Nft as Kernel};
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]
-pub use macos::{Kernel, OBJECT, Wanted, apply, fingerprint, keep, recover, remove, status, wanted};
+pub use macos::{Kernel, OBJECT, Wanted, absent, apply, fingerprint, keep, recover, remove, status, wanted};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};

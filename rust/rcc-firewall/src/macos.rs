@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use rcc_pf::{Pf as Kernel, Wanted};
+pub use rcc_pf::{Pf as Kernel, Wanted, absent};
 
 /// What people know it by.
 pub const OBJECT: &str = "anchor com.apple/000.rcc";

@@ -77,7 +77,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let wanted = wanted(&arguments.policy)?;
+    let wanted = wanted(&arguments.policy);
+    // Where nothing is, it needs no policy to say so: who takes rcc away may have none any more.
+    #[cfg(target_os = "macos")]
+    if wanted.is_err() && matches!(arguments.what, What::Status) && rcc_firewall::absent(&kernel).map_err(one)? {
+        tell(&Found::Absent);
+        return Ok(ExitCode::from(3));
+    }
+    let wanted = wanted?;
     #[cfg(target_os = "macos")]
     if matches!(arguments.what, What::Recover) {
         rcc_firewall::recover(&kernel, &wanted).map_err(one)?;

@@ -48,6 +48,11 @@ pub fn status(pf: &Pf, wanted: &Wanted) -> Result<Found, Problem> {
     Ok(pf.seen()?.judge(&wanted.rules))
 }
 
+/// Whether the anchor has nothing, whatever is wanted.
+pub fn absent(pf: &Pf) -> Result<bool, Problem> {
+    Ok(is_empty(&pf.seen()?))
+}
+
 /// Puts the rules in force, and reads them back. True if there was something to do.
 pub fn apply(pf: &Pf, wanted: &Wanted) -> Result<bool, Problem> {
     let seen = pf.seen()?;

@@ -100,6 +100,9 @@ pub const EDGES: &[&str] = &[
 ];
 
 /// An address: at an edge, in a range that some policies name, or anywhere.
+///
+/// # Panics
+/// Never: its addresses are written here.
 pub fn addresses() -> impl Strategy<Value = IpAddr> {
     let near = |base: [u8; 4]| {
         any::<[bool; 32]>().prop_map(move |flips| {

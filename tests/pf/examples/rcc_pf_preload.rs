@@ -45,13 +45,13 @@ pub unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, data: *mut c_void) -
         let done = unsafe { libc::syscall(libc::SYS_ioctl, c_long::from(fd), request, data) };
         return c_int::try_from(done).unwrap_or(-1);
     }
-    let call = u8::try_from(request & 0xff).expect("eight bits");
+    let [.., call] = request.to_be_bytes();
     let how = fault::call(&FOLDER, name(call));
     let done = match how {
         Some(How::Fails) => Err(libc::EBUSY),
         Some(How::Before) => end(),
         // SAFETY: the caller's promise.
-        _ => unsafe { dispatch(call, usize::try_from(request >> 16 & 0x3fff).expect("small"), data) },
+        _ => unsafe { dispatch(call, (request >> 16 & 0x3fff) as usize, data) },
     };
     if how == Some(How::After) {
         end();

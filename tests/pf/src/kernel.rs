@@ -3,6 +3,7 @@
 use crate::layout::{IOC_RULE, RULE, RULE_AT, TRANS_E, number, text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
@@ -61,18 +62,12 @@ pub fn name(call: u8) -> &'static str {
 
 impl Kernel {
     /// What was kept in this folder.
-    ///
-    /// # Panics
-    /// If it is not there.
     #[must_use]
     pub fn read(folder: &Path) -> Self {
         serde_json::from_slice(&fs::read(folder.join("kernel")).expect("read")).expect("a kernel")
     }
 
     /// Keeps it there.
-    ///
-    /// # Panics
-    /// If it can't be written.
     pub fn keep(&self, folder: &Path) {
         let new = folder.join("kernel.new");
         fs::write(&new, serde_json::to_vec(self).expect("JSON")).expect("written");
@@ -106,7 +101,7 @@ impl Kernel {
         if number(&bytes[4..]) != set.0 || number(&bytes[8..]) != self.tickets.1 {
             return Err(libc::EBUSY);
         }
-        set.1.push(rule.iter().map(|b| format!("{b:02x}")).collect());
+        set.1.push(hex(rule));
         Ok(())
     }
 
@@ -183,10 +178,14 @@ fn called(line: &str) -> Option<&str> {
     line.strip_prefix("anchor \"")?.split('"').next()
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Bytes from their hex digits.
-///
-/// # Panics
-/// If they are none.
 #[must_use]
 pub fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hex")).collect()

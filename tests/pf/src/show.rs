@@ -8,13 +8,19 @@ use std::fmt::Write as _;
 #[must_use]
 pub fn rules(kernel: &Kernel, anchor: &str) -> Option<String> {
     if anchor.is_empty() {
-        return Some(kernel.main.iter().map(|line| format!("{line}\n")).collect());
+        return Some(each(&kernel.main));
     }
     if let Some(text) = kernel.others.get(anchor) {
         return Some(text.clone());
     }
     let filter = kernel.anchors.get(anchor)?.get(&FILTER);
     Some(filter.into_iter().flatten().map(|hex| rule(Rule(&bytes(hex)))).collect())
+}
+
+/// Each on a line.
+#[must_use]
+pub fn each(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// The anchors directly below another, as `-s Anchors` prints them.

@@ -82,18 +82,14 @@ fn run(kernel: &mut Kernel, words: &[&str]) -> Result<String, (String, u8)> {
             "Status: {} for 0 days 00:00:01           Debug: Urgent\n\nState Table                          Total             Rate\n",
             if kernel.enabled { "Enabled" } else { "Disabled" }
         )),
-        ["-v", "-s", "Interfaces"] => Ok(["ALL", "en0", "lo0"]
-            .iter()
-            .map(|name| {
-                let skip = if kernel.skipped.iter().any(|s| s == name) { " (skip)" } else { "" };
-                format!("{name}{skip}\n\tCleared:     Wed Nov 25 16:00:00 2026\n\tReferences:  [ States:  0                  Rules: 1 ]\n")
-            })
-            .collect()),
+        ["-v", "-s", "Interfaces"] => Ok(interfaces(&kernel.skipped)),
         ["-s", "References"] => {
             let head = "TOKENS:\nPID      Process Name                 TOKEN                    TIMESTAMP\n".to_owned();
-            Ok(kernel.tokens.iter().fold(head, |text, token| text + &format!("123      pfctl                        {token}      0 days 00:00:01\n")))
+            Ok(kernel.tokens.iter().fold(head, |text, token| {
+                text + &format!("123      pfctl                        {token}      0 days 00:00:01\n")
+            }))
         }
-        ["-s", "states"] => Ok(kernel.states.iter().map(|state| format!("{state}\n")).collect()),
+        ["-s", "states"] => Ok(show::each(&kernel.states)),
         ["-k", from, "-k", to] => {
             let before = kernel.states.len();
             kernel.states.retain(|line| !between(line, from, to));
@@ -115,12 +111,24 @@ fn run(kernel: &mut Kernel, words: &[&str]) -> Result<String, (String, u8)> {
                 return Err(("DIOCSTOPREF: Invalid argument".to_owned(), 1));
             }
             kernel.enabled = !kernel.tokens.is_empty();
-            eprintln!("disable request successful. {} more pf enable reference(s) remaining, pf still enabled.", kernel.tokens.len());
+            eprintln!(
+                "disable request successful. {} more pf enable reference(s) remaining, pf still enabled.",
+                kernel.tokens.len()
+            );
             Ok(String::new())
         }
         // Never -d, -F all, nor the main -f.
         other => panic!("pfctl must not be called so: {other:?}"),
     }
+}
+
+fn interfaces(skipped: &[String]) -> String {
+    ["ALL", "en0", "lo0"].iter().fold(String::new(), |text, name| {
+        let skip = if skipped.iter().any(|s| s == name) { " (skip)" } else { "" };
+        text + name
+            + skip
+            + "\n\tCleared:     Wed Nov 25 16:00:00 2026\n\tReferences:  [ States:  0                  Rules: 1 ]\n"
+    })
 }
 
 /// Whether a state's first packet went between these: of one that came in, the local end stands first.

@@ -5,6 +5,9 @@ use rcc_packets::FULL;
 use rcc_pf_rig::fault;
 use rcc_pf_rig::kernel::Kernel;
 
+/// What somebody does to pf, and what is said of it.
+type Change = (&'static str, fn(&mut Kernel));
+
 const OTHER: &str = "allow = [\"a.example:443\"]\nresolvers = [\"9.9.9.9\", \"tls://9.9.9.9\"]\n";
 
 #[test]
@@ -33,7 +36,7 @@ fn what_was_applied_is_read_back_and_twice_changes_nothing() {
 fn what_others_do_to_pf_is_seen_and_mended() {
     let rig = Rig::new(&stock());
     assert_eq!(rig.does("apply", FULL), "applied");
-    let changes: [(&str, fn(&mut Kernel)); 6] = [
+    let changes: [Change; 6] = [
         ("pf", |k| k.enabled = false),
         // pfctl -d: nobody's reference counts any more.
         ("pf", |k| (k.enabled, k.tokens) = (false, Vec::new())),
@@ -41,7 +44,7 @@ fn what_others_do_to_pf_is_seen_and_mended() {
         ("pf", |k| k.tokens = vec![5]),
         ("main rules", |k| k.main.clear()),
         ("rule 1 of com.apple/000.rcc", |k| {
-            drop(k.anchors.values_mut().next().unwrap().get_mut(&1).unwrap().remove(0))
+            drop(k.anchors.values_mut().next().unwrap().get_mut(&1).unwrap().remove(0));
         }),
         ("absent", |k| k.anchors.clear()),
     ];
@@ -50,7 +53,7 @@ fn what_others_do_to_pf_is_seen_and_mended() {
         let said = rig.does("status", FULL);
         assert!(said == place || said == format!("drifted: {place}"), "{said}");
         rig.change(|k| {
-            k.states.push("ALL tcp 192.168.77.50:50001 -> 10.0.0.1:443       ESTABLISHED:ESTABLISHED".to_owned())
+            k.states.push("ALL tcp 192.168.77.50:50001 -> 10.0.0.1:443       ESTABLISHED:ESTABLISHED".to_owned());
         });
         assert_eq!(rig.does("apply", FULL), "applied", "{place}");
         assert_eq!(rig.does("status", FULL), "in force");
@@ -66,7 +69,7 @@ fn what_rcc_may_not_mend_is_refused_and_nothing_is_proven() {
         k.main.insert(0, "anchor \"vpn\" all".to_owned());
         k.others.insert("vpn".to_owned(), "pass quick on utun4 all flags any keep state\n".to_owned());
     };
-    let changes: [(&str, fn(&mut Kernel)); 4] = [
+    let changes: [Change; 4] = [
         ("RCC-922", |k| k.skipped.push("lo0".to_owned())),
         ("RCC-921", |k| k.main.insert(0, "pass quick all flags any keep state".to_owned())),
         ("RCC-921", vpn),
