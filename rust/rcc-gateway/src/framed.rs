@@ -168,7 +168,9 @@ pub fn frame(parts: &[&[u8]]) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
     let length = u16::try_from(parts.iter().map(|p| p.len()).sum::<usize>()).map_err(io::Error::other)?;
     let mut whole = zeroize::Zeroizing::new(Vec::with_capacity(2 + usize::from(length)));
     whole.extend_from_slice(&length.to_be_bytes());
-    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
     Ok(whole)
 }
 

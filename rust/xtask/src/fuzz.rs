@@ -24,6 +24,7 @@ const SHORT: u64 = 3;
 const TARGETS: &[(&str, u32)] = &[
     ("protocol", 4096),
     ("session", 4096),
+    ("forwarded", 1024),
     ("policy", 4096),
     ("dns", 600),
     ("client-hello", 4096),

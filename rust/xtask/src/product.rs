@@ -32,11 +32,6 @@ pub fn build_rig(workspace: &Workspace, steps: &Steps) -> Result<()> {
     build_tools(workspace, steps, "build rig", &["rcc-world", "rcc-rig", "xtask"])
 }
 
-/// Builds what shows the agent in a virtual machine and the gateway on its host.
-pub fn build_remote(workspace: &Workspace, steps: &Steps) -> Result<()> {
-    build_tools(workspace, steps, "build remote", &["rcc-attacks"])
-}
-
 /// Builds this program alone.
 pub fn build_xtask(workspace: &Workspace, steps: &Steps) -> Result<()> {
     build_tools(workspace, steps, "build xtask", &["xtask"])

@@ -13,6 +13,7 @@ use crate::workspace::Workspace;
 use crate::{agent, prerequisites};
 use anyhow::{Result, ensure};
 use rcc_machine::{Disks, Image, Machine, Manner, PATIENCE, Who};
+use remote::Remote;
 use script::Form;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,16 +69,10 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
     product::build_rig(workspace, steps)?;
     steps.command("fetch agent", agent::install(workspace, &workspace.agents())?)?;
     let image = disk(workspace, steps, args.mirror.as_deref())?;
-    if args.remote {
-        return remote::run(
-            workspace,
-            steps,
-            &image,
-            &programs,
-            remote::Form { whole: true, vsock: args.vsock.as_deref() },
-        );
-    }
     let place = Place::new(workspace, steps, &image, &programs)?;
+    if args.remote {
+        return place.remote(workspace, &programs, args.vsock.as_deref()).whole(steps);
+    }
     if let Some(times) = args.cuts {
         return cuts::run(&place, times, steps);
     }
@@ -100,10 +95,13 @@ pub fn disk(workspace: &Workspace, steps: &Steps, mirror: Option<&str>) -> Resul
     steps.run("machine's disk", || image::ensure(workspace, mirror, &steps.place("debootstrap")))
 }
 
-/// The script's short form, with what was built before.
+/// The short forms of the script and of the remote gateway, with what was built before.
 pub fn short_form(workspace: &Workspace, steps: &Steps, image: &Image) -> Result<()> {
-    let mut machine = Place::new(workspace, steps, image, &workspace.release())?.start(None)?;
-    script::run(&mut machine, Form::Short, steps)
+    let programs = workspace.release();
+    let place = Place::new(workspace, steps, image, &programs)?;
+    // One machine at a time.
+    let shown = script::run(&mut place.start(None)?, Form::Short, steps);
+    shown.and(place.remote(workspace, &programs, None).short(steps))
 }
 
 /// What a machine runs on.
@@ -119,6 +117,10 @@ impl<'a> Place<'a> {
         let built = steps.run("second disk", || built(workspace, programs))?;
         let disks = Disks::fresh(image, workspace.target.join("vm/run.qcow2"), built)?;
         Ok(Self { image, disks, log: steps.place("qemu") })
+    }
+
+    fn remote<'b>(&'b self, workspace: &'b Workspace, programs: &'b Path, vsock: Option<&'b Path>) -> Remote<'b> {
+        Remote { workspace, programs, image: self.image, built: &self.disks.built, vsock }
     }
 
     fn start(&self, restored: Option<&str>) -> Result<Machine> {

@@ -6,6 +6,7 @@
 
 mod client_hello;
 mod dns;
+mod forwarded;
 mod git_index;
 mod http1;
 pub mod listing;
@@ -25,6 +26,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "protocol", feed: protocol::feed },
     Target { name: "session", feed: session::feed },
+    Target { name: "forwarded", feed: forwarded::feed },
     Target { name: "policy", feed: policy::feed },
     Target { name: "dns", feed: dns::feed },
     Target { name: "client-hello", feed: client_hello::feed },

@@ -117,7 +117,7 @@ impl Forwarders {
         let before = std::mem::take(&mut self.pending);
         let fresh = self.listeners.iter().flat_map(|l| std::iter::from_fn(|| socket::accept(l)).take(A_TURN));
         // A worker's end, however it comes, is to abort the connection.
-        let fresh = fresh.filter(|stream| abort_on_close(stream).is_ok()).inspect(|stream| tune(stream));
+        let fresh = fresh.filter(|stream| abort_on_close(stream).is_ok()).inspect(tune);
         let fresh: Vec<_> = fresh.map(|stream| Pending { stream, since: now, header: [0; HEADER], got: 0 }).collect();
         for mut one in before.into_iter().chain(fresh) {
             match one.read_on() {

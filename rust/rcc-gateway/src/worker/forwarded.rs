@@ -63,7 +63,7 @@ fn descriptor(from: &OwnedFd, into: &mut [u8], flags: MsgFlags) -> nix::Result<(
     for one in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = one {
             // SAFETY: the kernel has just installed these descriptors for this process; nothing else knows them.
-            fd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).last();
+            fd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next_back();
         }
     }
     Ok((message.bytes, fd))

@@ -1,32 +1,53 @@
 //! The agent in a virtual machine and the gateway on its host: `rcc-remote` of `tests/attacks`, in a world.
 
-use super::built;
 use crate::demo::as_root;
-use crate::product::{self, AGENTS, BINARIES};
+use crate::product::{AGENTS, BINARIES};
 use crate::steps::Steps;
 use crate::workspace::Workspace;
 use anyhow::Result;
 use rcc_machine::Image;
 use std::path::Path;
+use std::process::Command;
+use xshell::cmd;
 
-/// How much of it, and by which way.
+/// What it is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Form<'a> {
-    /// All attempts; otherwise what does not take minutes.
-    pub whole: bool,
-    /// Without a network card, with this program as the host's end.
+pub struct Remote<'a> {
+    /// The checkout.
+    pub workspace: &'a Workspace,
+    /// The product's static programs.
+    pub programs: &'a Path,
+    /// What the machine begins with.
+    pub image: &'a Image,
+    /// Its second disk.
+    pub built: &'a Path,
+    /// Without a network card: the program that is the host's end of its vsock.
     pub vsock: Option<&'a Path>,
 }
 
-/// Builds what runs it, and runs it.
-pub fn run(workspace: &Workspace, steps: &Steps, image: &Image, programs: &Path, form: Form<'_>) -> Result<()> {
-    product::build_remote(workspace, steps)?;
-    let built = steps.run("second disk", || built(workspace, programs))?;
-    let mut command = as_root();
-    command.args([format!("{BINARIES}={}", programs.display()), format!("{AGENTS}={}", workspace.agents().display())]);
-    command.arg(workspace.rig().join("rcc-world")).args(["run", "--user", "dev", "--"]);
-    command.arg(workspace.rig().join("rcc-remote")).arg(if form.whole { "whole" } else { "short" });
-    command.args([&image.disk, &image.kernel, &image.initrd, &built, &workspace.target.join("vm/remote")]);
-    command.args(form.vsock);
-    steps.foreground("remote", command)
+impl Remote<'_> {
+    /// All attempts.
+    pub fn whole(self, steps: &Steps) -> Result<()> {
+        steps.foreground("remote", self.command(steps, "whole")?)
+    }
+
+    /// What does not take minutes.
+    pub fn short(self, steps: &Steps) -> Result<()> {
+        steps.command("remote", self.command(steps, "short")?)
+    }
+
+    /// Builds what runs it, and gives that.
+    fn command(self, steps: &Steps, form: &str) -> Result<Command> {
+        let sh = self.workspace.shell()?;
+        steps.command("build remote", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-attacks"))?;
+        let (here, vm) = (self.workspace.target.join("debug"), self.workspace.target.join("vm/remote"));
+        let mut command = as_root();
+        command.arg(format!("{BINARIES}={}", self.programs.display()));
+        command.arg(format!("{AGENTS}={}", self.workspace.agents().display()));
+        command.arg(here.join("rcc-world")).args(["run", "--user", "dev", "--"]);
+        command.arg(here.join("rcc-remote")).arg(form);
+        let Image { disk, kernel, initrd } = self.image;
+        command.args([disk, kernel, initrd, self.built, &vm]).args(self.vsock);
+        Ok(command)
+    }
 }

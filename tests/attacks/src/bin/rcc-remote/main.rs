@@ -21,7 +21,7 @@ use rcc_attacks::table;
 use rcc_machine::Image;
 use rcc_rig::Rig;
 use rcc_world::World;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         [form, disk, kernel, initrd, built, folder, vsock @ ..] => {
             let image = Image { disk: disk.into(), kernel: kernel.into(), initrd: initrd.into() };
             let channel = vsock.first().map_or(Channel::Network, |program| Channel::Vsock(program.into()));
-            remote(form == "whole", &image, built.into(), folder.into(), channel)
+            remote(form == "whole", &image, built.into(), Path::new(folder), channel)
         }
         _ => Err(anyhow::anyhow!("started by cargo xtask vm --remote")),
     };
@@ -56,7 +56,7 @@ fn step<T>(name: &str, what: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-fn remote(whole: bool, image: &Image, built: PathBuf, folder: PathBuf, channel: Channel) -> Result<()> {
+fn remote(whole: bool, image: &Image, built: PathBuf, folder: &Path, channel: Channel) -> Result<()> {
     let world = World::here().context("not in a world")??;
     let monitor = step("the monitor's place", || Monitor::new(&world, channel))?;
     let mut rig = Rig::start(&world, ALLOWED, "")?;
@@ -64,7 +64,7 @@ fn remote(whole: bool, image: &Image, built: PathBuf, folder: PathBuf, channel: 
     let _ = std::fs::remove_file(rcc_proto::GATEWAY_SOCKET);
     step("gateway", || rig.start_gateway_hearing(std::slice::from_ref(&monitor.listener)))?;
     let _targets = Targets::place(&rig)?;
-    let machine = step("boot", || monitor.boot(&rig, image, built, &folder))?;
+    let machine = step("boot", || monitor.boot(&rig, image, built, folder))?;
     let mut guest = step("the machine's rcc", || Guest::set_up(machine, &monitor, &rig))?;
 
     let mut all = vec![step("a session", || session(&rig, &mut guest))];

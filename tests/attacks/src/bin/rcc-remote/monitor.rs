@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// The group that the monitor alone has; on a Mac, `_rccnet`.
 const GROUP: u32 = 399;
 /// A port of the host's loopback on which a service of the person's listens.
-pub const SERVICE: u16 = 9999;
+const SERVICE: u16 = 9999;
 const NAME: &str = "monitor";
 /// The group reaches the gateway's port on its own loopback, and nothing else.
 const WALL: &str = "table inet wall {
@@ -75,7 +75,7 @@ impl Monitor {
         nft(
             "nft",
             &[],
-            "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; } }",
+            "table ip passed { chain post { type nat hook postrouting priority 100; ip saddr 10.99.0.0/24 masquerade; }; }",
         )?;
         let namespace = Arc::new(OwnedFd::from(File::open(Path::new("/run/netns").join(NAME))?));
         let service = Arc::<Mutex<Vec<u8>>>::default();
@@ -103,15 +103,8 @@ impl Monitor {
             listener = socket.into();
             vsock = Some(other_half(program, &user, &namespace)?);
         }
-        let this = Self { listener, channel, namespace, service, user, vsock };
-        this.wall(true)?;
-        Ok(this)
-    }
-
-    /// Puts the wall up, or takes it down.
-    pub fn wall(&self, up: bool) -> Result<()> {
-        let text = if up { WALL } else { "delete table inet wall" };
-        nft("ip", &["netns", "exec", NAME, "nft"], text)
+        wall(true)?;
+        Ok(Self { listener, channel, namespace, service, user, vsock })
     }
 
     /// Whether the person's service on the host's loopback has seen a token.
@@ -169,6 +162,12 @@ impl Monitor {
         })?;
         Ok(machine)
     }
+}
+
+/// Puts the wall up, or takes it down.
+pub fn wall(up: bool) -> Result<()> {
+    let text = if up { WALL } else { "delete table inet wall" };
+    nft("ip", &["netns", "exec", NAME, "nft"], text)
 }
 
 impl Drop for Monitor {

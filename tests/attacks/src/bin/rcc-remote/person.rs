@@ -83,8 +83,8 @@ pub fn main() -> Result<()> {
     loop {
         let mut fds = [PollFd::new(gateway.as_fd(), PollFlags::POLLIN), PollFd::new(typed.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE)?;
-        let [speaks, types] = [0, 1].map(|i| fds[i].any() == Some(true));
-        if speaks {
+        let [heard, asked] = [0, 1].map(|i| fds[i].any() == Some(true));
+        if heard {
             match gateway.hear() {
                 Word::Begun => println!("begun"),
                 Word::Held(problem) => println!("held {}", problem.code),
@@ -97,7 +97,7 @@ pub fn main() -> Result<()> {
                 }
             }
         }
-        if types {
+        if asked {
             let mut line = [0; 4096];
             let n = typed.read(&mut line)?;
             let line = String::from_utf8_lossy(&line[..n]).into_owned();
