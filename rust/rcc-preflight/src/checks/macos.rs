@@ -336,7 +336,7 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
         match machine.provider.as_deref() {
             Some("applehv") => {}
             other => {
-                problem(other.unwrap_or("none").into(), "rcc was read for Apple's own framework alone (applehv)", anew)
+                problem(other.unwrap_or("none").into(), "rcc was read for Apple's own framework alone (applehv)", anew);
             }
         }
         if machine.rootful {
