@@ -115,6 +115,7 @@ let
 
   base = {
     inherit lib mkDerivation runCommand;
+    path = ./.;
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;

@@ -18,6 +18,7 @@ use rcc_proto::{FromGateway, Opened, ToGateway, decode, encode};
 use rcc_report::{Code, Problem};
 use serde_json::json;
 use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use tokio::io::Interest;
@@ -151,7 +152,11 @@ async fn take(session: Rc<Session>, arrivals: AsyncFd<OwnedFd>) -> Problem {
             }
         };
         match came {
-            Ok((Stream::Connection(to), stream)) => connection_task(&session, brought(stream), to),
+            Ok((Stream::Connection(to), stream)) => {
+                // In one spelling, as the kernel gives it of a local agent's.
+                let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+                connection_task(&session, brought(stream), to);
+            }
             Ok((Stream::DnsTcp, stream)) => dns_task(&session, brought(stream)),
             Ok((Stream::Dns, stream)) if datagrams.is_none() => {
                 datagrams = Some(tokio::task::spawn_local(answer(session.clone(), stream)));

@@ -123,6 +123,7 @@ fn a_taken_over_forwarder_has_its_sessions_rights_and_no_others() {
         assert!(matches!(decode(&frame(&mut control).unwrap()), Ok(FromGateway::Listening)));
         // Whatever it says was dialled is decided as if the agent had dialled it.
         assert!(goes_through(&world, session, &secret, ADDRESS));
+        assert!(goes_through(&world, session, &secret, "[::ffff:11.9.0.1]:9000"), "another spelling of it");
         for to in [
             "11.66.66.66:9000",
             "11.9.0.1:22",

@@ -214,10 +214,12 @@ impl Mac for Model {
                 let out = self.state.borrow().processes.iter().map(line).collect();
                 Ok(Said { out, ..Said::default() })
             }
-            "/sbin/pfctl" => Ok(match self.state.borrow().in_force {
-                true => Said { out: "block return out quick proto tcp\n".into(), ..Said::default() },
-                false => Said { code: 1, err: "pfctl: DIOCGETRULES: Invalid argument\n".into(), ..Said::default() },
-            }),
+            "/sbin/pfctl" if self.state.borrow().in_force => {
+                Ok(Said { out: "block return out quick proto tcp\n".into(), ..Said::default() })
+            }
+            "/sbin/pfctl" => {
+                Ok(Said { code: 1, err: "pfctl: DIOCGETRULES: Invalid argument\n".into(), ..Said::default() })
+            }
             "/bin/kill" => {
                 self.act(|state| state.processes.retain(|(pid, _, _)| words[1] != pid.to_string()))?;
                 Ok(Said::default())
