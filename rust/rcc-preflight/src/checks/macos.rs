@@ -6,8 +6,7 @@ use crate::facts::{Accounts, Daemon, Facts, MacOs, Nix, Pf};
 use crate::system::Family;
 use crate::{probe, version};
 use rcc_proto::macos::{
-    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, NET_GROUP_ID,
-    SSH_PORT, USER, USER_ID,
+    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, LABELS, NET_GROUP, NET_GROUP_ID, SSH_PORT, USER, USER_ID,
 };
 use rcc_report::{Code, Problem, quoted};
 use std::path::Path;
@@ -330,23 +329,24 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
     of(&mac.machine, |machine| {
         let Some(machine) = machine else { return pass("none yet; the first session makes it") };
         let mut problems = Vec::new();
-        let anew = format!(
-            "XDG_CONFIG_HOME=~/{MACHINE_FOLDER}/config XDG_DATA_HOME=~/{MACHINE_FOLDER}/data podman machine rm --force {MACHINE}    (the next session makes it anew)"
-        );
-        let mut problem = |subject: String, what: &str| {
-            problems.push(Problem::new(Code::CHECK_MACHINE, subject, what, anew.clone()));
+        let anew = "rcc machine remove    (with what agents keep in it; the next session makes it anew)";
+        let mut problem = |subject: String, what: &str, remedy: &str| {
+            problems.push(Problem::new(Code::CHECK_MACHINE, subject, what, remedy));
         };
         match machine.provider.as_deref() {
-            Some("applehv" | "libkrun") => {}
-            other => problem(other.unwrap_or("none").into(), "it is of a kind whose way out is not gvproxy's"),
+            Some("applehv") => {}
+            other => {
+                problem(other.unwrap_or("none").into(), "rcc was read for Apple's own framework alone (applehv)", anew);
+            }
         }
         if machine.rootful {
-            problem("rootful".into(), "its containers are root's in it");
+            problem("rootful".into(), "its containers are root's in it", anew);
         }
         if machine.ssh_port.is_some_and(|port| port != u32::from(SSH_PORT)) {
             problem(
                 format!("port {}", machine.ssh_port.unwrap_or_default()),
                 "pf lets Podman's ssh in by another port",
+                anew,
             );
         }
         let home = facts.person.get().ok().and_then(|person| person.home.clone());
@@ -355,7 +355,9 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
             let holds_home = home.as_ref().is_none_or(|home| home.starts_with(&mount.source));
             let system = ["/Users", "/private", "/var", "/etc", "/Volumes", "/System", "/Library", "/usr", "/opt"];
             if holds_home || system.iter().any(|place| mount.source == Path::new(place)) {
-                problem(mount.source.display().to_string(), "the machine sees it, and with it more than projects");
+                let place = mount.source.display().to_string();
+                let forget = format!("rcc machine forget {}", quoted(&place));
+                problem(place, "the machine sees it, and with it more than projects", &forget);
             }
         }
         fails(
