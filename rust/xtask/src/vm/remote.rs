@@ -39,7 +39,10 @@ impl Remote<'_> {
     /// Builds what runs it, and gives that.
     fn command(self, steps: &Steps, form: &str) -> Result<Command> {
         let sh = self.workspace.shell()?;
-        steps.command("build remote", cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-attacks"))?;
+        steps.command(
+            "build remote",
+            cmd!(sh, "cargo build --locked --bins --package rcc-world --package rcc-attacks"),
+        )?;
         let (here, vm) = (self.workspace.target.join("debug"), self.workspace.target.join("vm/remote"));
         let mut command = as_root();
         command.arg(format!("{BINARIES}={}", self.programs.display()));
