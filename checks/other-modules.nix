@@ -1,4 +1,4 @@
-# macOS and home-manager: what can't protect says so.
+# home-manager: what can't protect says so.
 {
   lib,
   pkgs,
@@ -6,7 +6,6 @@
 }:
 let
   evaluate = import ../tests/nix/modules/evaluate.nix { inherit lib pkgs self; };
-  darwin = evaluate.darwin { services.rcc.enable = true; };
   home = evaluate.home { programs.rcc.enable = true; };
   settled = evaluate.home {
     programs.rcc = {
@@ -21,8 +20,6 @@ let
     };
   };
 in
-assert (evaluate.darwin { }).failed == [ ];
-assert lib.length darwin.failed == 1;
 assert
   home.failed == [ ]
   && lib.length home.config.warnings == 1

@@ -1,5 +1,5 @@
-# services.rcc on macOS: the same options, and a refusal. There is no firewall, gateway or launcher of rcc's for macOS
-# yet, and a module that wrote a policy would seem to protect.
+# services.rcc on macOS: what `rcc setup` does elsewhere, from nix-darwin's configuration. The daemons' files are the ones that
+# setup installs, written by the same program.
 { self }:
 {
   config,
@@ -8,7 +8,49 @@
   ...
 }:
 let
+  cfg = config.services.rcc;
   options = import ./options.nix { inherit lib; };
+  # Both are written by name here, since they must be known at evaluation. The build compares them with what setup has.
+  labels = [
+    "dev.rcc.firewall"
+    "dev.rcc.gateway"
+    "dev.rcc.status"
+  ];
+  groups = {
+    _rcc = {
+      gid = 391;
+      description = "rcc gateway";
+    };
+    # Of the process that carries the agents' traffic, by which pf knows it. It has no members.
+    _rccnet = {
+      gid = 392;
+      description = "rcc network";
+    };
+  };
+  user = {
+    uid = 391;
+    inherit (groups._rcc) gid description;
+    isHidden = true;
+    home = "/var/empty";
+    shell = "/usr/bin/false";
+  };
+  accounts = lib.concatMapStrings (line: line + "\n") (
+    lib.mapAttrsToList (name: g: "group ${name} ${toString g.gid} ${g.description}") groups
+    ++ [ "user _rcc ${toString user.uid} ${toString user.gid} ${user.description}" ]
+  );
+  daemons =
+    pkgs.runCommand "rcc-daemons"
+      {
+        nativeBuildInputs = [ cfg.package ];
+        inherit labels accounts;
+      }
+      ''
+        mkdir $out
+        rcc-setup units --macos --programs ${cfg.package}/bin --into $out
+        mv $out/ENABLED $out/ACCOUNTS .
+        diff ENABLED <(printf '%s\n' $labels)
+        diff ACCOUNTS <(printf '%s' "$accounts")
+      '';
 in
 {
   options.services.rcc = {
@@ -16,10 +58,32 @@ in
     package = options.package self.packages.${pkgs.stdenv.hostPlatform.system}.rcc;
   };
 
-  config.assertions = [
-    {
-      assertion = !config.services.rcc.enable;
-      message = "services.rcc: rcc does not run on macOS yet, so nothing would be protected: services.rcc.enable = false; and use a Linux machine for agents.";
-    }
-  ];
+  config = lib.mkIf cfg.enable {
+    assertions = options.secretsStayOutside cfg;
+    warnings = [
+      "services.rcc: nothing of rcc has run on a Mac yet (docs/macos.md): count on nothing before `rcc check` says ready."
+    ]
+    ++ options.someoneMay cfg;
+
+    environment.etc."rcc/policy.toml".source = self.lib.policy.file {
+      inherit pkgs;
+      rcc = cfg.package;
+      settings = cfg.policy;
+    };
+    environment.launchDaemons = lib.genAttrs (map (label: "${label}.plist") labels) (file: {
+      source = "${daemons}/${file}";
+    });
+
+    users = {
+      knownUsers = [ "_rcc" ];
+      knownGroups = lib.attrNames groups;
+      users._rcc = user;
+      inherit groups;
+    };
+
+    # The carrier wants its group's bit, which no store keeps, and `rcc` looks for it beside itself: so people have it in
+    # /usr/local/bin, and not in the system's profile. It comes last: the daemons are loaded by then, so the firewall is in
+    # force before anything can leave by it.
+    system.activationScripts.postActivation.text = "${cfg.package}/bin/rcc-setup place\n";
+  };
 }

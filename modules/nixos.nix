@@ -13,19 +13,6 @@ let
   inherit (pkgs.stdenv.hostPlatform) system;
   # A word of a command line, as systemd.service(5) reads it.
   word = text: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON text);
-  secrets =
-    lib.optional (cfg.policy.credentials.anthropic != null) {
-      name = "policy.credentials.anthropic.key_file";
-      file = cfg.policy.credentials.anthropic.key_file;
-    }
-    ++ lib.optional (lib.isAttrs cfg.policy.upstream_proxy) {
-      name = "policy.upstream_proxy.credentials_file";
-      file = cfg.policy.upstream_proxy.credentials_file;
-    }
-    ++ lib.mapAttrsToList (name: agent: {
-      name = "agents.${name}.key_file";
-      file = agent.key_file;
-    }) cfg.agents;
   # What is started by itself, by the target that wants it. The build compares it with what setup enables.
   wanted = {
     multi-user = [ "rcc-firewall.service" ];
@@ -57,14 +44,8 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = map (secret: {
-      assertion =
-        secret.file == null || lib.isString secret.file && !lib.hasPrefix builtins.storeDir secret.file;
-      message = "services.rcc.${secret.name} would lie in the Nix store, which everybody can read: name a file outside of it by a string, such as \"/run/keys/anthropic\".";
-    }) secrets;
-    warnings =
-      lib.optional (cfg.policy.users == [ ])
-        "services.rcc.policy.users names nobody, so nobody can open a session: services.rcc.policy.users = [ \"alice\" ];";
+    assertions = options.secretsStayOutside cfg;
+    warnings = options.someoneMay cfg;
 
     # A plain file of root's: a link into the store would not tell the path unit of a change.
     environment.etc."rcc/policy.toml" = {

@@ -21,8 +21,35 @@ let
   size = types.either types.str types.int;
   # Root's file that stays outside of the store, which everybody can read.
   secret = maybe types.path;
+  secretsOf =
+    cfg:
+    lib.optional (cfg.policy.credentials.anthropic != null) {
+      name = "policy.credentials.anthropic.key_file";
+      file = cfg.policy.credentials.anthropic.key_file;
+    }
+    ++ lib.optional (lib.isAttrs cfg.policy.upstream_proxy) {
+      name = "policy.upstream_proxy.credentials_file";
+      file = cfg.policy.upstream_proxy.credentials_file;
+    }
+    ++ lib.mapAttrsToList (name: agent: {
+      name = "agents.${name}.key_file";
+      file = agent.key_file;
+    }) (cfg.agents or { });
 in
 {
+  # What the modules that write a policy assert, and of what they warn.
+  secretsStayOutside =
+    cfg:
+    map (secret: {
+      assertion =
+        secret.file == null || lib.isString secret.file && !lib.hasPrefix builtins.storeDir secret.file;
+      message = "services.rcc.${secret.name} would lie in the Nix store, which everybody can read: name a file outside of it by a string, such as \"/run/keys/anthropic\".";
+    }) (secretsOf cfg);
+  someoneMay =
+    cfg:
+    lib.optional (cfg.policy.users == [ ])
+      "services.rcc.policy.users names nobody, so nobody can open a session: services.rcc.policy.users = [ \"alice\" ];";
+
   enable = lib.mkEnableOption "rcc, which isolates AI coding agents";
 
   package =

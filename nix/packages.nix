@@ -9,17 +9,28 @@ let
   # Written by the release workflow: { VERSION.SYSTEM = { url, hash }; }.
   released = (lib.importJSON ./releases.json).${version}.${system} or null;
   pin = (import ./pins.nix { inherit lib; }).${system} or null;
+  # What a Mac's agents run in their Linux machine.
+  guest =
+    (import pkgs.path {
+      system = lib.removeSuffix "-darwin" system + "-linux";
+    }).callPackage
+      ./rcc.nix
+      {
+        inherit version;
+        guest = null;
+      };
   everywhere = rec {
     docs = pkgs.callPackage ./docs.nix { inherit version; };
-    rcc = pkgs.callPackage ./not-there.nix { inherit version; };
-    default = rcc;
-  };
-  linux = rec {
-    rcc-src = pkgs.callPackage ./rcc.nix { inherit version; };
+    rcc-src = pkgs.callPackage ./rcc.nix { inherit version guest; };
     rcc =
       if released == null then rcc-src else pkgs.callPackage ./released.nix { inherit version released; };
     default = rcc;
-    gateway = pkgs.callPackage ./gateway.nix { inherit rcc version; };
+  };
+  linux = rec {
+    gateway = pkgs.callPackage ./gateway.nix {
+      inherit (everywhere) rcc;
+      inherit version;
+    };
     claude-code = pkgs.callPackage ./claude-code.nix { inherit pin; };
     image = pkgs.callPackage ./image.nix {
       inherit claude-code version;

@@ -1,11 +1,18 @@
-# All programs, built from source. Static, since setup copies them out of the store: no loader, no path that a garbage
-# collection could take away.
+# All programs, built from source. On Linux static, since setup copies them out of the store: no loader, no path that a
+# garbage collection could take away. On macOS nothing is static; there the nix-darwin module runs them from the store.
 {
   lib,
+  guest,
+  gvproxy,
   rustPlatform,
   stdenv,
   version,
 }:
+let
+  inherit (stdenv.hostPlatform) isLinux isDarwin;
+  # The carrier of the agents' traffic is of one version; `rcc check` says so where nixpkgs has another.
+  pinned = "0.8.9";
+in
 rustPlatform.buildRustPackage {
   pname = "rcc";
   inherit version;
@@ -18,9 +25,18 @@ rustPlatform.buildRustPackage {
     "--package=rcc-gateway"
     "--package=rcc-firewall"
     "--package=rcc-setup"
-  ];
-  buildInputs = [ stdenv.cc.libc.static ];
-  env.RUSTFLAGS = "-C target-feature=+crt-static";
+  ]
+  ++ lib.optional isDarwin "--package=rcc-gvproxy";
+  buildInputs = lib.optionals isLinux [ stdenv.cc.libc.static ];
+  env = lib.optionalAttrs isLinux { RUSTFLAGS = "-C target-feature=+crt-static"; };
+  # What the agents' machine runs, of Linux's package: a Linux builder makes it, or a substituter has it.
+  postInstall =
+    lib.optionalString isDarwin ''
+      for program in rcc rcc-hook rcc-forward; do cp ${guest}/bin/$program $out/bin/$program.linux; done
+    ''
+    + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
+      cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
+    '';
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;
   meta = {
@@ -30,6 +46,6 @@ rustPlatform.buildRustPackage {
       lib.licenses.mit
     ];
     mainProgram = "rcc";
-    platforms = lib.platforms.linux;
+    platforms = lib.platforms.linux ++ lib.platforms.darwin;
   };
 }

@@ -32,6 +32,14 @@ let
         agents = { inherit tidy; };
       };
     }).config.services.rcc.agents;
+  ofMac =
+    more:
+    (evaluate.darwin {
+      services.rcc = {
+        enable = true;
+      }
+      // more;
+    }).config.services.rcc;
   failed = evaluated: if evaluated.failed == [ ] then true else throw (lib.head evaluated.failed);
   leak =
     file:
@@ -111,9 +119,37 @@ let
       says = "services.rcc.policy.credentials.anthropic.key_file would lie in the Nix store";
       value = failed (leak "${./policy.toml}");
     };
-    macOs = {
-      says = "rcc does not run on macOS yet";
-      value = failed (evaluate.darwin { services.rcc.enable = true; });
+    macUnknownKey = {
+      says = "The option `services.rcc.policy.alow' does not exist";
+      value = (ofMac { policy.alow = [ ]; }).policy;
+    };
+    macTextForList = {
+      says = "A definition for option `services.rcc.policy.users' is not of type `list of string'";
+      value = (ofMac { policy.users = "alice"; }).policy.users;
+    };
+    # systemd's timers run those, which a Mac does not have.
+    macAgents = {
+      says = "The option `services.rcc.agents' does not exist";
+      value = (ofMac { agents = { }; }).policy;
+    };
+    macKeyInTheStore = {
+      says = "services.rcc.policy.credentials.anthropic.key_file would lie in the Nix store";
+      value = failed (
+        evaluate.darwin {
+          services.rcc = {
+            enable = true;
+            policy.credentials.anthropic.key_file = ./policy.toml;
+          };
+        }
+      );
+    };
+    macOthersUser = {
+      says = "The option `users.users._rcc.uid' has conflicting definition values";
+      value =
+        (evaluate.darwin {
+          services.rcc.enable = true;
+          users.users._rcc.uid = 501;
+        }).config.users.users._rcc.uid;
     };
     policyAtHome = {
       says = "programs.rcc.policy: the policy is root's";

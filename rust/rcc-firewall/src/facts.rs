@@ -1,14 +1,16 @@
 //! What the machine adds to the policy.
 
-use crate::nat64;
+use rcc_host::net::HostNet;
 use rcc_host::resolv_conf::{RESOLV_CONF, nameservers};
-use rcc_policy::{Egress, Resolvers};
+use rcc_policy::{Egress, Ipv6Net, Resolvers};
 use rcc_report::{Code, Problem};
 use rcc_rules::Facts;
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
 /// The gateway's system user.
+#[cfg(target_os = "linux")]
 pub fn gateway_user() -> Result<u32, Problem> {
     let name = rcc_proto::GATEWAY_USER;
     let user = rcc_host::accounts::user(name).ok().flatten().filter(|u| u.uid != 0);
@@ -23,10 +25,20 @@ pub fn gateway_user() -> Result<u32, Problem> {
     user.map(|u| u.uid).ok_or_else(missing)
 }
 
-/// The machine's links and, where the policy follows it, its resolvers, as they are now.
-pub fn facts(egress: &Egress, gateway: u32) -> Result<Facts, Problem> {
+/// The machine's links and, where the policy follows it, its resolvers, as they are now; `nat64` asks those given how the
+/// network translates.
+pub fn facts(
+    egress: &Egress,
+    gateway: u32,
+    nat64: impl FnOnce(&BTreeSet<SocketAddr>) -> BTreeSet<Ipv6Net>,
+) -> Result<(Facts, HostNet), Problem> {
     let unreadable = |what: &str, e: &std::io::Error| {
-        Problem::new(Code::FIREWALL_FACTS, what, e.to_string(), "run this as root, with /proc and /sys mounted")
+        Problem::new(
+            Code::FIREWALL_FACTS,
+            what,
+            e.to_string(),
+            "run this as root; on Linux with /proc and /sys mounted",
+        )
     };
     let machines = rcc_host::trusted::read_plain(Path::new(RESOLV_CONF))
         .map(|text| nameservers(&String::from_utf8_lossy(&text)).into_iter().collect::<BTreeSet<_>>());
@@ -45,8 +57,8 @@ pub fn facts(egress: &Egress, gateway: u32) -> Result<Facts, Problem> {
             (BTreeSet::new(), machines.unwrap_or_default().into_iter().chain(plain).collect())
         }
     };
-    let net = rcc_host::net().map_err(|e| unreadable("/proc/net", &e))?;
+    let net = rcc_host::net().map_err(|e| unreadable("the machine's links", &e))?;
     // Without a way into IPv6 nothing is translated.
-    let nat64 = if net.v6 { nat64::prefixes(&asked) } else { BTreeSet::new() };
-    Ok(Facts { gateway, resolvers, on_link: net.on_link.into_iter().collect(), nat64 })
+    let nat64 = if net.v6 { nat64(&asked) } else { BTreeSet::new() };
+    Ok((Facts { gateway, resolvers, on_link: net.on_link.iter().copied().collect(), nat64 }, net))
 }

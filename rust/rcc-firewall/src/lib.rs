@@ -1,21 +1,33 @@
-//! The host firewall: the table `inet rcc` in the kernel, by nft.
+//! The host firewall in the kernel: the table `inet rcc` by nft, on a Mac an anchor of pf's.
 //!
-//! Invariants: the kernel holds the table that was there or the one that is wanted, never a part of either (one
-//! transaction); nothing is called done that was not read back; a table of that name that rcc did not make is left alone.
-//! No state of its own: what is in force is what the kernel says.
+//! Invariants: the kernel holds what was there or what is wanted, never a part of either (one transaction); nothing is
+//! called done that was not read back; what has its name and rcc did not make is left alone. No state of its own: what is
+//! in force is what the kernel says.
 
 mod facts;
 mod nat64;
+#[cfg(any(target_os = "macos", test))]
+mod processes;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
 mod nft;
+#[cfg(target_os = "linux")]
+pub use linux::{OBJECT, Wanted, apply, fingerprint, remove, status, wanted};
+#[cfg(target_os = "linux")]
+pub use nft::{Nft, Nft as Kernel};
 
-pub use nft::Nft;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+pub use macos::{Kernel, OBJECT, Wanted, absent, apply, fingerprint, keep, recover, remove, status, wanted};
 
-use facts::{facts, gateway_user};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rcc_policy::Policy;
 use rcc_report::{Code, Problem};
-use rcc_rules::{Difference, Found, Table, compare};
+use rcc_rules::Found;
 use serde_json::Value;
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -45,59 +57,23 @@ fn policy(path: &Path) -> Result<Policy, Vec<Problem>> {
     rcc_policy::parse(&text, &path.display().to_string())
 }
 
-/// The table that root's policy and this machine make now.
-pub fn wanted(path: &Path) -> Result<Table, Vec<Problem>> {
-    let policy = policy(path)?;
-    let egress = policy.egress();
-    let facts = gateway_user().and_then(|gateway| facts(&egress, gateway)).map_err(|p| vec![p])?;
-    Ok(Table::new(&egress, policy.fingerprint(), &facts))
-}
-
-/// What is in force, beside what is wanted.
-pub fn status(nft: &Nft, wanted: &Table) -> Result<Found, Problem> {
-    compare(wanted, nft.list()?.as_ref()).map_err(|e| unexpected(&e))
-}
-
-/// Puts the table in force, and reads it back.
-pub fn apply(nft: &Nft, wanted: &Table) -> Result<Applied, Problem> {
-    let _turn = turn()?;
-    match status(nft, wanted)? {
-        Found::InForce => return Ok(Applied::Unchanged),
-        Found::Foreign => return Err(foreign()),
-        Found::Absent | Found::Drifted(_) => {}
-    }
-    // The rules alone, unless there is more than rules that must not be there.
-    if nft.run(&wanted.exchange()).is_ok() && status(nft, wanted)? == Found::InForce {
-        return Ok(Applied::Replaced);
-    }
-    nft.run(&wanted.replacement())?;
-    match status(nft, wanted)? {
-        Found::InForce => Ok(Applied::Replaced),
-        Found::Drifted(differences) => Err(differs(&differences)),
-        Found::Absent | Found::Foreign => Err(differs(&[])),
-    }
-}
-
-/// Takes the table away, and reads back that it is gone. True if there was one.
-pub fn remove(nft: &Nft) -> Result<bool, Problem> {
-    let _turn = turn()?;
-    let Some(listed) = nft.list()? else { return Ok(false) };
-    if rcc_rules::fingerprint_of(&listed).is_none() {
-        return Err(foreign());
-    }
-    nft.run(&Table::removal())?;
-    if nft.list()?.is_some() { Err(differs(&[])) } else { Ok(true) }
-}
-
 /// The lock's file: root's alone, as anybody who can open a file can lock it.
+#[cfg(target_os = "linux")]
 const LOCK: &str = "/run/rcc-firewall.lock";
+/// Not in /var/run, where a Mac lets others write as well.
+#[cfg(target_os = "macos")]
+const LOCK: &str = "/var/db/rcc-firewall.lock";
+#[cfg(target_os = "linux")]
+const LOCK_CODE: Code = Code::FIREWALL_NFT;
+#[cfg(target_os = "macos")]
+const LOCK_CODE: Code = Code::FIREWALL_PF;
 /// How long another one may take.
 const TURN: Duration = Duration::from_secs(20);
 
 /// One at a time: between one's transaction and its reading back there is no other's.
 fn turn() -> Result<Flock<File>, Problem> {
     let failed = |e: &dyn std::fmt::Display| {
-        Problem::new(Code::FIREWALL_NFT, LOCK, format!("it can't be locked: {e}"), "run this as root")
+        Problem::new(LOCK_CODE, LOCK, format!("it can't be locked: {e}"), "run this as root")
     };
     let mut options = File::options();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
@@ -115,37 +91,9 @@ fn turn() -> Result<Flock<File>, Problem> {
     }
 }
 
-fn foreign() -> Problem {
-    Problem::new(
-        Code::FIREWALL_FOREIGN,
-        "inet rcc",
-        "there is a table of this name that rcc did not make",
-        "look at it: nft list table inet rcc; if nobody needs it: nft delete table inet rcc",
-    )
-}
-
-fn differs(differences: &[Difference]) -> Problem {
-    let place = differences.first().map_or("the table", |d| &d.place);
-    Problem::new(
-        Code::FIREWALL_DRIFTED,
-        "inet rcc",
-        format!("what the kernel has is not what was applied: {place}"),
-        "see it: rcc-firewall plan; another program may have written to the table meanwhile: run apply again",
-    )
-}
-
-fn unexpected(what: &str) -> Problem {
-    Problem::new(
-        Code::FIREWALL_NFT,
-        "nft",
-        format!("its listing is not understood: {what}"),
-        "report it, with nft --version",
-    )
-}
-
 /// What is in force and what is wanted, for `plan` and `status` with `--json`; version 1 of it.
 #[must_use]
-pub fn report(wanted: &Table, found: &Found) -> Value {
+pub fn report(wanted: &Wanted, found: &Found) -> Value {
     let (state, differences) = match found {
         Found::Absent => ("absent", &[][..]),
         Found::InForce => ("in force", &[][..]),
@@ -155,7 +103,7 @@ pub fn report(wanted: &Table, found: &Found) -> Value {
     serde_json::json!({
         "version": 1,
         "state": state,
-        "fingerprint": wanted.fingerprint.to_string(),
+        "fingerprint": fingerprint(wanted).to_string(),
         "differences": differences,
         "table": wanted.to_string(),
     })

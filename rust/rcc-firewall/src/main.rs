@@ -1,15 +1,15 @@
 //! `rcc-firewall`: root's command for the host firewall.
 
 use clap::{Parser, Subcommand};
-use rcc_firewall::{Applied, Nft, POLICY, apply, remove, report, status, wanted};
+use rcc_firewall::{Applied, Kernel, OBJECT, POLICY, apply, fingerprint, remove, report, status, wanted};
 use rcc_report::{EXIT_REFUSED, Problem};
 use rcc_rules::Found;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The host firewall of rcc: what the gateway's user may reach, kept by the kernel (nftables).
+/// The host firewall of rcc: what the gateway's user may reach, kept by the kernel (nftables, on a Mac pf).
 ///
-/// Exit codes: 0 done, or in force; 3 absent; 4 drifted; 5 a table of that name that rcc did not make; 125 a problem.
+/// Exit codes: 0 done, or in force; 3 absent; 4 drifted; 5 a table or anchor of that name that rcc did not make; 125 a problem.
 #[derive(Parser)]
 #[command(name = "rcc-firewall", version)]
 struct Arguments {
@@ -33,6 +33,14 @@ enum What {
     Status,
     /// Take the table away.
     Remove,
+    /// Keep it in force, for good: what launchd runs.
+    #[cfg(target_os = "macos")]
+    #[command(hide = true)]
+    Keep,
+    /// End the gateway and what carries the agents' machine, and put everything in force anew: for rules that are shown and
+    /// yet do not hold.
+    #[cfg(target_os = "macos")]
+    Recover,
 }
 
 fn main() -> ExitCode {
@@ -54,31 +62,48 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
     let one = |problem: Problem| vec![problem];
-    let nft = Nft::find().map_err(one)?;
+    #[cfg(target_os = "macos")]
+    if matches!(arguments.what, What::Keep) {
+        rcc_firewall::keep(&arguments.policy);
+    }
+    let kernel = Kernel::find().map_err(one)?;
     if matches!(arguments.what, What::Remove) {
         // Not by the policy: what is removed needs none.
-        let removed = remove(&nft).map_err(one)?;
+        let removed = remove(&kernel).map_err(one)?;
         if arguments.json {
             println!("{}", serde_json::json!({ "version": 1, "removed": removed }));
         } else {
-            println!("{}", if removed { "removed: table inet rcc" } else { "there was no table inet rcc" });
+            println!("{}{OBJECT}", if removed { "removed: " } else { "there was no " });
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let wanted = wanted(&arguments.policy)?;
+    let wanted = wanted(&arguments.policy);
+    // Where nothing is, it needs no policy to say so: who takes rcc away may have none any more.
+    #[cfg(target_os = "macos")]
+    if wanted.is_err() && matches!(arguments.what, What::Status) && rcc_firewall::absent(&kernel).map_err(one)? {
+        tell(&Found::Absent);
+        return Ok(ExitCode::from(3));
+    }
+    let wanted = wanted?;
+    #[cfg(target_os = "macos")]
+    if matches!(arguments.what, What::Recover) {
+        rcc_firewall::recover(&kernel, &wanted).map_err(one)?;
+        println!("in force anew: {OBJECT}; start the agents' machine again");
+        return Ok(ExitCode::SUCCESS);
+    }
     if matches!(arguments.what, What::Apply) {
-        let applied = apply(&nft, &wanted).map_err(one)?;
+        let applied = apply(&kernel, &wanted).map_err(one)?;
         if arguments.json {
-            let fingerprint = wanted.fingerprint.to_string();
+            let fingerprint = fingerprint(&wanted).to_string();
             let changed = applied == Applied::Replaced;
             println!("{}", serde_json::json!({ "version": 1, "changed": changed, "fingerprint": fingerprint }));
         } else {
             let how = if applied == Applied::Replaced { "now" } else { "already" };
-            println!("in force {how}: table inet rcc, policy {}", wanted.fingerprint);
+            println!("in force {how}: {OBJECT}, policy {}", fingerprint(&wanted));
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let found = status(&nft, &wanted).map_err(one)?;
+    let found = status(&kernel, &wanted).map_err(one)?;
     if arguments.json {
         println!("{}", report(&wanted, &found));
     } else {
@@ -97,13 +122,19 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
     Ok(ExitCode::from(code))
 }
 
+/// How a person looks at it.
+#[cfg(target_os = "linux")]
+const LOOK: &str = "nft list table inet rcc";
+#[cfg(target_os = "macos")]
+const LOOK: &str = "pfctl -a com.apple/000.rcc -s rules";
+
 fn tell(found: &Found) {
     match found {
         Found::InForce => println!("in force"),
         Found::Absent => println!("absent: nothing holds the gateway's user; put it in force: rcc-firewall apply"),
-        Found::Foreign => println!("foreign: table inet rcc is not rcc's; look at it: nft list table inet rcc"),
+        Found::Foreign => println!("foreign: {OBJECT} is not rcc's; look at it: {LOOK}"),
         Found::Drifted(differences) => {
-            println!("drifted: the table in force is another one; put it in force: rcc-firewall apply");
+            println!("drifted: {OBJECT} is another one, or not alone; put it in force: rcc-firewall apply");
             let text = |v: &Option<serde_json::Value>| v.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             for d in differences {
                 println!("  {}\n    wanted: {}\n    found:  {}", d.place, text(&d.wanted), text(&d.found));

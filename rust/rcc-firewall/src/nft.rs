@@ -1,6 +1,6 @@
 //! Calling nft: by its absolute path, where only root can write, with an environment made from nothing.
 
-use crate::unexpected;
+use crate::linux::unexpected;
 use rcc_report::{Code, Problem};
 use rcc_rules::TABLE;
 use serde::Serialize;

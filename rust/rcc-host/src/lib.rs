@@ -18,3 +18,14 @@ pub use tables::net;
 mod interfaces;
 #[cfg(target_os = "macos")]
 pub use interfaces::net;
+
+use std::io;
+use std::path::PathBuf;
+
+/// The place of this very program, with links resolved: what lies beside it is of its version. macOS gives the name that it
+/// was called by, which may be Homebrew's link to it.
+pub fn this_program() -> io::Result<PathBuf> {
+    let named = std::env::current_exe()?;
+    // Linux's is resolved by the kernel, and may be gone since.
+    if cfg!(target_os = "linux") { Ok(named) } else { std::fs::canonicalize(named) }
+}

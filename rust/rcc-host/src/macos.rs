@@ -1,7 +1,24 @@
 //! What the directory service and launchd of a Mac print, as values: plain functions of text.
 
+use crate::accounts::User;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+/// The account of a line of `id -P`: as passwd(5) has it on BSDs, with class, change and expiry before the comment. A Mac's
+/// /etc/passwd has nobody but the system's.
+#[must_use]
+pub fn account(line: &str) -> Option<User> {
+    let fields: Vec<&str> = line.trim_end().split(':').collect();
+    let &[name, _, uid, gid, _, _, _, comment, home, shell] = fields.as_slice() else { return None };
+    Some(User {
+        name: name.to_owned(),
+        uid: uid.parse().ok()?,
+        gid: gid.parse().ok()?,
+        comment: comment.to_owned(),
+        home: home.into(),
+        shell: shell.to_owned(),
+    })
+}
 
 /// A record as `dscl . -read` prints it: a value on its name's line, or on lines of its own that begin with a blank.
 #[must_use]
@@ -87,6 +104,16 @@ mod tests {
         assert_eq!(all["UniqueID"], "391");
         assert_eq!(all["IsHidden"], "1");
         assert_eq!(all["RecordType"], "dsRecTypeStandard:Users");
+    }
+
+    #[test]
+    fn an_account_is_a_line_of_ten_fields() {
+        let alice = account("alice:********:501:20::0:0:Alice Q:/Users/alice:/bin/zsh\n").unwrap();
+        assert_eq!((alice.name.as_str(), alice.uid, alice.gid), ("alice", 501, 20));
+        assert_eq!((alice.home.to_str(), alice.comment.as_str()), (Some("/Users/alice"), "Alice Q"));
+        for line in ["", "alice:x:501:20:Alice:/Users/alice:/bin/zsh", "alice:*:x:20::0:0:A:/Users/alice:/bin/zsh"] {
+            assert_eq!(account(line), None, "{line}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod mountinfo;
 pub mod own;
 pub mod packet;
 pub mod personal;
+pub mod podman_machine;
 pub mod process;
 pub mod project;
 pub mod terminal;

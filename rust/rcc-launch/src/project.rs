@@ -208,10 +208,20 @@ impl Project {
         Self::open_of(path, machine, &owners).map_err(|problem| refuse(problem.what))
     }
 
+    /// Opens a folder as a project whose session runs in a virtual machine. What sessions keep is in there, or in a folder
+    /// that no project can be.
+    pub fn open_for_machine(path: &Path, person: &Person) -> Result<Self, Problem> {
+        Self::judged(path, person, &[person.uid])
+    }
+
     fn open_of(path: &Path, machine: &Machine, owners: &[u32]) -> Result<Self, Problem> {
-        name(path)?;
-        place(path, &machine.person)?;
         outside_of_sessions(path, machine)?;
+        Self::judged(path, &machine.person, owners)
+    }
+
+    fn judged(path: &Path, person: &Person, owners: &[u32]) -> Result<Self, Problem> {
+        name(path)?;
+        place(path, person)?;
         let folder = open_folder(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotADirectory => missing(path, "not a folder"),
             _ => missing(path, &e.to_string()),
@@ -221,7 +231,7 @@ impl Project {
         if !owners.contains(&about.uid()) {
             return Err(missing(path, &format!("it belongs to another user (id {})", about.uid())));
         }
-        other_names(path, (about.dev(), about.ino()), &machine.person)?;
+        other_names(path, (about.dev(), about.ino()), person)?;
         mounts(path)?;
         sockets(path)?;
         Ok(Self { path: path.to_owned(), device: about.dev(), inode: about.ino(), folder: folder.into() })
@@ -296,6 +306,7 @@ fn outside_of_sessions(path: &Path, machine: &Machine) -> Result<(), Problem> {
 }
 
 /// Whether a path may be a project's, by its name alone.
+#[cfg(target_os = "linux")]
 pub(crate) fn shared_or_sensitive(path: &Path, person: &Person) -> Result<(), Problem> {
     place(path, person)
 }

@@ -48,6 +48,11 @@ pub fn status(pf: &Pf, wanted: &Wanted) -> Result<Found, Problem> {
     Ok(pf.seen()?.judge(&wanted.rules))
 }
 
+/// Whether the anchor has nothing, whatever is wanted.
+pub fn absent(pf: &Pf) -> Result<bool, Problem> {
+    Ok(is_empty(&pf.seen()?))
+}
+
 /// Puts the rules in force, and reads them back. True if there was something to do.
 pub fn apply(pf: &Pf, wanted: &Wanted) -> Result<bool, Problem> {
     let seen = pf.seen()?;
@@ -125,14 +130,15 @@ pub fn recover(pf: &Pf, wanted: &Wanted, stop: impl FnOnce() -> Result<(), Probl
         return Err(foreign());
     }
     stop()?;
-    // First the new reference, then the old one's end: pf is not disabled in between.
-    pf.enable()?;
+    // Before pf is enabled, if it was not: with an old canary there, all would seem proven.
     pf.flush()?;
     let seen = pf.seen()?;
     if !is_empty(&seen) {
         return Err(differs(&[]));
     }
     pf.unhook(&seen)?;
+    // First the new reference, then the old one's end: it is not disabled in between.
+    pf.enable()?;
     enforce(pf, wanted, &pf.seen()?)?;
     pf.load(&wanted.rules.rules)?;
     in_force(pf, &wanted.rules)

@@ -51,8 +51,8 @@ impl Pf {
             before.push((name, rules));
         }
         let services = fs::read(SERVICES).unwrap_or_default();
-        let references = self.text(&["-s", "References"])?;
-        let referenced = |token: String| references.lines().any(|line| line.split_whitespace().any(|w| w == token));
+        let token = self.token()?;
+        let referenced = token.map_or(Ok(false), |token| self.has_reference(&token))?;
         Ok(Seen {
             rules: self.of_anchor(ANCHOR, "rules")?,
             translations: self.of_anchor(ANCHOR, "nat")?,
@@ -60,7 +60,7 @@ impl Pf {
             before,
             info: self.text(&["-s", "info"])?,
             interfaces: self.text(&["-v", "-s", "Interfaces"])?,
-            referenced: self.token()?.is_some_and(referenced),
+            referenced,
             services: Services::parse(&String::from_utf8_lossy(&services)),
             main,
         })
@@ -120,8 +120,7 @@ impl Pf {
     /// Gives up rcc's reference. True if there was one.
     pub fn release(&self) -> Result<bool, Problem> {
         let Some(token) = self.token()? else { return Ok(false) };
-        let references = self.text(&["-s", "References"])?;
-        if references.lines().any(|line| line.split_whitespace().any(|w| w == token)) {
+        if self.has_reference(&token)? {
             let output = self.call(&["-X", &token])?;
             if !output.status.success() {
                 return Err(failed("-X", &said(&output)));
@@ -147,6 +146,12 @@ impl Pf {
             }
         }
         Ok(())
+    }
+
+    /// Whether a token is among those that keep pf enabled.
+    fn has_reference(&self, token: &str) -> Result<bool, Problem> {
+        let all = self.text(&["-s", "References"])?;
+        Ok(all.lines().any(|line| line.split_whitespace().any(|word| word == token)))
     }
 
     /// The token of rcc's reference.

@@ -54,9 +54,49 @@ pub struct Question {
     pub gateway: Box<dyn FnOnce() -> Result<String, Problem> + Send>,
 }
 
-/// What a start looks at: files alone; no program is run.
+/// What a start looks at: on Linux files alone, no program is run.
 #[must_use]
 pub fn launch() -> Facts {
+    if cfg!(target_os = "macos") { launch_mac() } else { launch_linux() }
+}
+
+fn launch_mac() -> Facts {
+    let until = Instant::now() + LIMIT;
+    let system = ask(macos::system);
+    let person = basics::person();
+    let home = person.as_ref().ok().and_then(|person| person.home.clone());
+    let macos = macos::launch(home.as_deref(), until);
+    Facts { system: system.answer(until), person: person.into(), macos, ..nothing("not looked at before a start") }
+}
+
+/// Facts of which none is known, for this reason.
+fn nothing(why: &str) -> Facts {
+    fn no<T>(why: &str) -> Fact<T> {
+        Fact::Unknown(why.to_owned())
+    }
+    Facts {
+        version: VERSION,
+        system: no(why),
+        person: no(why),
+        programs: no(why),
+        ids: no(why),
+        runtime: no(why),
+        user_namespaces: no(why),
+        seccomp: no(why),
+        versions: no(why),
+        cgroup: no(why),
+        nftables: no(why),
+        surroundings: no(why),
+        places: no(why),
+        network: no(why),
+        nix: no(why),
+        policy: no(why),
+        gateway: no(why),
+        macos: None,
+    }
+}
+
+fn launch_linux() -> Facts {
     let until = Instant::now() + LIMIT;
     let programs = ask(|| Ok(basics::programs()));
     let ids = ask(basics::ids);
@@ -65,9 +105,7 @@ pub fn launch() -> Facts {
     let user_namespaces = Fact::Known(basics::user_namespaces());
     let seccomp = Fact::Known(basics::seccomp());
     let runtime = Fact::Known(basics::runtime_dir());
-    let later = || "not looked at before a start".to_owned();
     Facts {
-        version: VERSION,
         system,
         person: person.answer(until),
         programs: programs.answer(until),
@@ -75,16 +113,7 @@ pub fn launch() -> Facts {
         runtime,
         user_namespaces,
         seccomp,
-        versions: Fact::Unknown(later()),
-        cgroup: Fact::Unknown(later()),
-        nftables: Fact::Unknown(later()),
-        surroundings: Fact::Unknown(later()),
-        places: Fact::Unknown(later()),
-        network: Fact::Unknown(later()),
-        nix: Fact::Unknown(later()),
-        policy: Fact::Unknown(later()),
-        gateway: Fact::Unknown(later()),
-        macos: None,
+        ..nothing("not looked at before a start")
     }
 }
 
@@ -106,7 +135,10 @@ fn gateway_of(gateway: Box<dyn FnOnce() -> Result<String, Problem> + Send>) -> A
 /// Everything that a Mac has; what only Linux has is unknown, and no check of a Mac's looks at it.
 fn whole_mac(question: Question) -> Facts {
     let until = Instant::now() + LIMIT;
-    let person = basics::person();
+    let mut person = basics::person();
+    if let Ok(person) = &mut person {
+        person.groups = macos::groups();
+    }
     let home = person.as_ref().ok().and_then(|person| person.home.clone());
     let pending = macos::pending(&question, home.as_deref());
     let Question { project, policy, gateway } = question;
@@ -115,31 +147,21 @@ fn whole_mac(question: Question) -> Facts {
     let places = ask(move || macos::places(&project, home.as_deref()));
     let nix = ask(|| Ok(around::nix()));
     let policy = ask(move || Ok(self::policy(&policy)));
-    let no = || "macOS".to_owned();
     let system = system.answer(until);
     let (macos, mut network) = pending.answer(until);
     if let Fact::Known(network) = &mut network {
         network.proxies.extend(around::proxies());
     }
     Facts {
-        version: VERSION,
         system,
         person: person.into(),
-        programs: Fact::Unknown(no()),
-        ids: Fact::Unknown(no()),
-        runtime: Fact::Unknown(no()),
-        user_namespaces: Fact::Unknown(no()),
-        seccomp: Fact::Unknown(no()),
-        versions: Fact::Unknown(no()),
-        cgroup: Fact::Unknown(no()),
-        nftables: Fact::Unknown(no()),
-        surroundings: Fact::Unknown(no()),
         places: places.answer(until),
         network,
         nix: nix.answer(until),
         policy: policy.answer(until),
         gateway: gateway.answer(until),
         macos,
+        ..nothing("macOS")
     }
 }
 
@@ -194,7 +216,7 @@ fn versions_of(
 /// and sudo may not look in /usr/local.
 #[must_use]
 pub fn setup_command() -> String {
-    let program = std::env::current_exe().unwrap_or_default().with_file_name("rcc").display().to_string();
+    let program = rcc_host::this_program().unwrap_or_default().with_file_name("rcc").display().to_string();
     let plain = program.chars().all(|c| c.is_ascii_alphanumeric() || "/._+-".contains(c));
     format!("sudo {} setup", if plain { program } else { rcc_report::quoted(program) })
 }

@@ -216,6 +216,7 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
         ("a shim of alice's", Code::CHECK_GVPROXY, "/macos/shim/known/uid", json!(501)),
         ("no gvproxy", Code::CHECK_GVPROXY, "/macos/shim/known/gvproxy", json!(null)),
         ("another gvproxy", Code::CHECK_GVPROXY, "/macos/shim/known/gvproxy", json!("gvproxy version v0.8.90")),
+        ("pf that lets it through", Code::CHECK_MAC_BOUND, "/macos/bound/known", json!(false)),
         ("a machine in qemu", Code::CHECK_MACHINE, "/macos/machine/known/provider", json!("qemu")),
         ("a rootful machine", Code::CHECK_MACHINE, "/macos/machine/known/rootful", json!(true)),
         ("a machine with another port", Code::CHECK_MACHINE, "/macos/machine/known/ssh_port", json!(22)),
@@ -324,17 +325,20 @@ fn each_check_has_machines_on_which_it_does_not_pass() {
 
 #[test]
 fn what_is_unknown_of_a_mac_blocks() {
-    let facts_of_it = ["accounts", "daemons", "pf", "podman", "shim", "machine", "network", "folders"];
+    let facts_of_it = ["accounts", "daemons", "pf", "podman", "shim", "bound", "machine", "network", "folders"];
     for fact in facts_of_it {
         let value = json!({ "unknown": "no answer within 3 s" });
         let machine = one_wrong("macos-15-ready", &format!("/macos/{fact}"), &value);
         assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Unknown, "{fact}");
         let starts = rcc_preflight::checks::launch(&facts(machine));
-        assert_eq!(starts.is_err(), ["podman", "shim", "machine"].contains(&fact), "{fact}: {starts:?}");
+        assert_eq!(starts.is_err(), ["podman", "shim", "bound", "machine"].contains(&fact), "{fact}: {starts:?}");
     }
     let mut machine = recorded("macos-15-ready");
     machine["macos"]["hypervisor"] = json!(null);
     assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::Unknown);
+    // As GitHub's runners with Apple's processors are.
+    machine["macos"]["virtual_machine"] = json!(true);
+    assert_eq!(Report::of(&facts(machine.clone())).verdict(), Verdict::NotReady);
     machine.as_object_mut().unwrap().remove("macos");
     assert_eq!(Report::of(&facts(machine)).verdict(), Verdict::Unknown);
 }

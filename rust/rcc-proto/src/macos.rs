@@ -28,6 +28,12 @@ pub const FORWARD_PORT: u16 = 47081;
 /// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
 pub const SSH_PORT: u16 = 47022;
 
+/// The agents' own Podman machine.
+pub const MACHINE: &str = "rcc";
+/// Below a person's home: what Podman keeps of that machine, apart from their own machines, in `config` (`XDG_CONFIG_HOME`)
+/// and `data` (`XDG_DATA_HOME`).
+pub const MACHINE_FOLDER: &str = ".local/share/rcc/machine";
+
 /// The anchor: the stock rule `anchor "com.apple/*"` of /etc/pf.conf evaluates it.
 pub const ANCHOR: &str = "com.apple/000.rcc";
 /// The daemon that keeps pf's anchor in force.
@@ -38,3 +44,8 @@ pub const GATEWAY_LABEL: &str = "dev.rcc.gateway";
 pub const STATUS_LABEL: &str = "dev.rcc.status";
 /// All three, in the order in which they are started.
 pub const LABELS: [&str; 3] = [FIREWALL_LABEL, GATEWAY_LABEL, STATUS_LABEL];
+
+/// Where setup puts all versions' programs: its carrier has its group's bit there.
+pub const PROGRAMS: &str = "/usr/local/libexec/rcc";
+/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
+pub const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];

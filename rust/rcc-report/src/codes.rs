@@ -54,6 +54,7 @@ codes! {
     CHECK_MAC_FOLDERS = 26, "The project lies in a folder that a cloud copies away, or that macOS guards.";
     CHECK_MAC_NETWORK = 27, "A VPN, a filter or a split DNS decides beside pf.";
     CHECK_MAC_PODMAN = 28, "Podman is missing on this Mac, too old, or somebody else's to replace.";
+    CHECK_MAC_BOUND = 29, "pf does not bind what the agents' machine sends.";
     POLICY_SYNTAX = 101, "The policy is not valid TOML, or a value has the wrong type.";
     POLICY_UNKNOWN_KEY = 102, "The policy has a key that rcc does not know.";
     POLICY_BAD_ENDPOINT = 103, "An endpoint is not `name:port`, `*.name:port`, `cidr:port` or a known `@set`.";

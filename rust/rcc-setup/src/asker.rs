@@ -18,7 +18,7 @@ pub fn root() -> Result<(), Problem> {
     if nix::unistd::geteuid().is_root() && nix::unistd::getuid().is_root() {
         return Ok(());
     }
-    let me = std::env::current_exe().unwrap_or_default();
+    let me = rcc_host::this_program().unwrap_or_default();
     let remedy = format!("sudo {} setup    (or uninstall)", me.with_file_name("rcc").display());
     Err(Problem::new(Code::SETUP_ROOT, "rcc-setup", "it is root's to run", remedy))
 }
@@ -29,7 +29,9 @@ pub fn caller() -> Option<User> {
     let name = ["SUDO_USER", "DOAS_USER"].iter().find_map(|v| std::env::var(v).ok())?;
     let by_id = || {
         let id: u32 = std::env::var("SUDO_UID").ok()?.parse().ok()?;
-        let (name, comment, shell) = (id.to_string(), String::new(), String::new());
+        // A Mac's gateway asks the directory service by itself; elsewhere its names are not the files'.
+        let name = if cfg!(target_os = "macos") { name.clone() } else { id.to_string() };
+        let (comment, shell) = (String::new(), String::new());
         Some(User { name, uid: id, gid: u32::MAX, comment, home: PathBuf::new(), shell })
     };
     accounts::user(&name).ok().flatten().or_else(by_id).filter(|user| user.uid != 0)

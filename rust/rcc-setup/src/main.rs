@@ -29,6 +29,7 @@ use asker::Keep;
 use clap::{Args, Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, EXIT_REFUSED, Problem};
+use source::Libraries;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -54,7 +55,7 @@ enum What {
     Uninstall(UninstallArgs),
     /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
     Units(UnitsArgs),
-    /// On a Mac whose configuration declares the rest: place the programs that carry the machine's traffic, and the
+    /// On a Mac whose configuration declares the rest: place the programs, one of them with its group's bit, and the
     /// gateway's folders.
     #[command(hide = true)]
     Place(How),
@@ -134,7 +135,8 @@ fn main() -> ExitCode {
 
 fn install(args: &InstallArgs) -> Report {
     let mut report = Report::default();
-    let ready = asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs()?)));
+    let ready =
+        asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs(Libraries::Systems)?)));
     let (lock, programs) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -176,6 +178,7 @@ fn install_linux(args: &InstallArgs, programs: Vec<source::Program>, report: &mu
 
 fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut Report) {
     let (mac, person) = (macos::System, asker::caller());
+    report.notes.push("nothing of rcc was tried on a Mac when this version was made: docs/macos.md".into());
     let policy = asker::usual_policy(person.as_ref());
     let request = macos::Request { programs, policy, restart: args.restart };
     if !all(&macos::install(&mac, &request), &args.how, report) {
@@ -205,9 +208,9 @@ fn unmanaged() -> Result<(), Problem> {
 
 fn place(how: &How) -> Report {
     let mut report = Report::default();
-    match asker::root().and_then(|()| Ok((lock()?, source::programs()?))) {
+    match asker::root().and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?))) {
         Ok((lock, programs)) => {
-            all(&macos::place_carrier(&macos::System, programs), how, &mut report);
+            all(&macos::place(&macos::System, programs), how, &mut report);
             drop(lock);
         }
         Err(problem) => report.problems.push(problem),
@@ -276,7 +279,7 @@ fn uninstall_linux(args: &UninstallArgs, keep: Keep, report: &mut Report) {
 
 fn uninstall_mac(args: &UninstallArgs, keep: Keep, report: &mut Report) {
     let mac = macos::System;
-    let firewall = std::env::current_exe().unwrap_or_default().with_file_name("rcc-firewall").display().to_string();
+    let firewall = rcc_host::this_program().unwrap_or_default().with_file_name("rcc-firewall").display().to_string();
     // Each is tried, whatever became of those before.
     for step in &macos::uninstall(&mac, keep, &firewall) {
         report.step(step, &args.how);

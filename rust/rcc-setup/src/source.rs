@@ -15,13 +15,16 @@ const LINUX: [(&str, Kind); 5] = [
     ("rcc-setup", Kind::Static),
 ];
 /// What is installed on a Mac.
-const MACOS: [(&str, Kind); 6] = [
+const MACOS: [(&str, Kind); 9] = [
     ("rcc", Kind::Mac),
     ("rcc-gateway", Kind::Mac),
     ("rcc-firewall", Kind::Mac),
     ("rcc-setup", Kind::Mac),
     ("gvproxy", Kind::Mac),
     ("gvproxy.pinned", Kind::Mac),
+    ("rcc.linux", Kind::Guest),
+    ("rcc-hook.linux", Kind::Guest),
+    ("rcc-forward.linux", Kind::Guest),
 ];
 
 /// What a program must be.
@@ -31,6 +34,8 @@ enum Kind {
     Static,
     /// macOS's, of one processor, with libraries of the system's alone.
     Mac,
+    /// Linux's, without a loader and of this Mac's processor: the launcher puts it into the agents' machine.
+    Guest,
 }
 
 /// A program's bytes, read once: what is checked is what is installed, whoever can write its folder.
@@ -42,15 +47,24 @@ pub struct Program {
     pub bytes: Vec<u8>,
 }
 
-/// Reads all of them from the folder of the running program.
-pub fn programs() -> Result<Vec<Program>, Problem> {
-    let here = std::env::current_exe().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
-    let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
-    let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
-    all.iter().map(|(name, kind)| read(&folder, name, *kind)).collect()
+/// Whose libraries a Mac's program may load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libraries {
+    /// Apple's alone.
+    Systems,
+    /// Or the Nix store's, which the system's configuration keeps there as long as it has these programs.
+    OrTheStores,
 }
 
-fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Problem> {
+/// Reads all of them from the folder of the running program.
+pub fn programs(libraries: Libraries) -> Result<Vec<Program>, Problem> {
+    let here = rcc_host::this_program().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
+    let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
+    let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
+    all.iter().map(|(name, kind)| read(&folder, name, *kind, libraries)).collect()
+}
+
+fn read(folder: &Path, name: &'static str, kind: Kind, allowed: Libraries) -> Result<Program, Problem> {
     let path: PathBuf = folder.join(name);
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
@@ -64,15 +78,18 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
     }
     let mut bytes = Vec::new();
     file.take(crate::place::MAX).read_to_end(&mut bytes).map_err(|e| wrong(&path, &e.to_string()))?;
+    if kind == Kind::Guest && processor(&bytes) != Some(std::env::consts::ARCH) {
+        return Err(wrong(&path, "it is not a Linux program of this Mac's processor"));
+    }
     match kind {
-        Kind::Static => match interpreter(&bytes) {
+        Kind::Static | Kind::Guest => match interpreter(&bytes) {
             Some(false) => Ok(Program { name, bytes }),
             Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
             None => Err(wrong(&path, "it is not a 64-bit ELF program")),
         },
         Kind::Mac => match libraries(&bytes) {
             None => Err(wrong(&path, "it is not a 64-bit Mach-O program of one processor")),
-            Some(all) => match all.iter().find(|library| !is_systems(library)) {
+            Some(all) => match all.iter().find(|library| !may_load(library, allowed)) {
                 None => Ok(Program { name, bytes }),
                 Some(library) => Err(wrong(&path, &format!("it needs {library}, which is not the system's"))),
             },
@@ -80,9 +97,22 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
     }
 }
 
-/// Whether a library is one that only Apple changes.
-fn is_systems(library: &str) -> bool {
-    (library.starts_with("/usr/lib/") || library.starts_with("/System/")) && !library.contains("/../")
+/// The processor of an ELF program (`e_machine` of elf(5)), as Rust calls it; of those that Macs have.
+fn processor(bytes: &[u8]) -> Option<&'static str> {
+    match (bytes.get(..4)?, bytes.get(18..20)?) {
+        (b"\x7fELF", [0x3e, 0]) => Some("x86_64"),
+        (b"\x7fELF", [0xb7, 0]) => Some("aarch64"),
+        _ => None,
+    }
+}
+
+/// Whether a library is one that only Apple, or root's Nix, changes.
+fn may_load(library: &str, allowed: Libraries) -> bool {
+    let places: &[&str] = match allowed {
+        Libraries::Systems => &["/usr/lib/", "/System/"],
+        Libraries::OrTheStores => &["/usr/lib/", "/System/", "/nix/store/"],
+    };
+    places.iter().any(|place| library.starts_with(place)) && !library.contains("/../")
 }
 
 /// The libraries that a little-endian 64-bit Mach-O executable loads (`mach-o/loader.h`); `None` if it is no such program.
@@ -165,13 +195,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_machine_runs_is_static_and_of_its_processor() {
+        let folder = tempfile::tempdir().unwrap();
+        let judged = |bytes: &[u8]| {
+            std::fs::write(folder.path().join("rcc.linux"), bytes).unwrap();
+            read(folder.path(), "rcc.linux", Kind::Guest, Libraries::Systems).map(drop)
+        };
+        let mut program = vec![0; 64];
+        program[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        program[16] = 3;
+        let (own, other) = if cfg!(target_arch = "aarch64") { (0xb7, 0x3e) } else { (0x3e, 0xb7) };
+        program[18] = own;
+        judged(&program).unwrap();
+        program[18] = other;
+        assert!(judged(&program).unwrap_err().what.contains("processor"));
+        // A Mac's own, and one with a loader.
+        assert!(judged(&mach_o(2, &[(0xc, "/usr/lib/libSystem.B.dylib")])).is_err());
+        assert!(judged(&std::fs::read("/bin/sh").unwrap()).unwrap_err().what.contains("static"));
+    }
+
+    #[test]
     fn a_link_is_not_installed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", folder.path().join("rcc")).unwrap();
-        assert_eq!(read(folder.path(), "rcc", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(read(folder.path(), "rcc", Kind::Static, Libraries::Systems).unwrap_err().code, Code::SETUP_SOURCE);
         let huge = std::fs::File::create(folder.path().join("rcc-hook")).unwrap();
         huge.set_len(1 << 40).unwrap();
-        assert_eq!(read(folder.path(), "rcc-hook", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(
+            read(folder.path(), "rcc-hook", Kind::Static, Libraries::Systems).unwrap_err().code,
+            Code::SETUP_SOURCE
+        );
     }
 
     /// A Mach-O executable with these load commands.
@@ -197,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let judged = |bytes: &[u8]| {
             std::fs::write(folder.path().join("rcc"), bytes).unwrap();
-            read(folder.path(), "rcc", Kind::Mac).map(drop)
+            read(folder.path(), "rcc", Kind::Mac, Libraries::Systems).map(drop)
         };
         let system =
             [(0xc, "/usr/lib/libSystem.B.dylib"), (0xc, "/System/Library/Frameworks/Security.framework/Security")];
@@ -210,6 +263,9 @@ mod tests {
                 assert!(error.what.contains("which is not the system's"), "{library}: {error}");
             }
         }
+        let store = mach_o(2, &[system[0], (0xc, "/nix/store/x-libiconv/lib/libiconv.2.dylib")]);
+        assert!(judged(&store).is_err());
+        read(folder.path(), "rcc", Kind::Mac, Libraries::OrTheStores).unwrap();
         let whole = mach_o(2, &system);
         for cut in [0, 4, 31, 40, whole.len() - 1] {
             assert!(judged(&whole[..cut]).is_err(), "cut at {cut}");

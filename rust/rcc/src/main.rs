@@ -10,6 +10,8 @@ mod ending;
 mod explain;
 #[cfg(target_os = "linux")]
 mod habits;
+#[cfg(target_os = "macos")]
+mod mac;
 #[cfg(target_os = "linux")]
 mod prepare;
 mod root_policy;
@@ -38,6 +40,28 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(target_os = "macos")]
+    Claude(mac::session::ClaudeArgs),
+    #[cfg(target_os = "macos")]
+    Shell(mac::session::ShellArgs),
+    #[cfg(target_os = "macos")]
+    Run(mac::session::RunArgs),
+    #[cfg(target_os = "macos")]
+    Machine(mac::machine::MachineArgs),
+    #[cfg(target_os = "macos")]
+    Plan(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Agent(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Toolchain(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Home(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Worktree(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Allow(mac::session::InsideArgs),
+    #[cfg(target_os = "macos")]
+    Deny(mac::session::InsideArgs),
     #[cfg(target_os = "linux")]
     Claude(commands::claude::ClaudeArgs),
     #[cfg(target_os = "linux")]
@@ -69,6 +93,10 @@ enum Command {
     Why(commands::why::WhyArgs),
 }
 
+/// Where a Mac's grants are, until a session there can be told of more.
+#[cfg(target_os = "macos")]
+const GRANTS_FILE: &str = "write it into ~/.config/rcc/grants.toml, for the next session";
+
 /// What a command ended with; more than one problem where a file has several.
 type Done = Result<u8, Vec<Problem>>;
 
@@ -79,6 +107,28 @@ fn main() -> ExitCode {
         return ExitCode::from(EXIT_REFUSED);
     }
     let done = match Arguments::parse().command {
+        #[cfg(target_os = "macos")]
+        Command::Claude(args) => mac::session::claude(args),
+        #[cfg(target_os = "macos")]
+        Command::Shell(args) => mac::session::shell(&args),
+        #[cfg(target_os = "macos")]
+        Command::Run(args) => mac::session::run(args),
+        #[cfg(target_os = "macos")]
+        Command::Machine(args) => mac::machine::run(&args),
+        #[cfg(target_os = "macos")]
+        Command::Plan(args) => mac::session::inside("plan", args),
+        #[cfg(target_os = "macos")]
+        Command::Agent(args) => mac::session::inside("agent", args),
+        #[cfg(target_os = "macos")]
+        Command::Toolchain(args) => mac::session::inside("toolchain", args),
+        #[cfg(target_os = "macos")]
+        Command::Home(args) => mac::session::inside("home", args),
+        #[cfg(target_os = "macos")]
+        Command::Worktree(args) => mac::session::inside("worktree", args),
+        #[cfg(target_os = "macos")]
+        Command::Allow(_) => mac::session::refuse("allow", GRANTS_FILE),
+        #[cfg(target_os = "macos")]
+        Command::Deny(_) => mac::session::refuse("deny", GRANTS_FILE),
         #[cfg(target_os = "linux")]
         Command::Claude(args) => commands::claude::run(args),
         #[cfg(target_os = "linux")]

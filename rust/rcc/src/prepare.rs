@@ -3,7 +3,7 @@
 
 use crate::Done;
 use crate::along::{self, Folders};
-use crate::root_policy::{POLICY_FILE, policy};
+use crate::root_policy::policy;
 use crate::{approval, habits};
 use clap::Args;
 use rcc_launch::agent::{self, choice::Choices};
@@ -289,7 +289,7 @@ fn workdir(project: &Path) -> PathBuf {
 
 /// The installed pair lies side by side.
 fn hook_program() -> PathBuf {
-    let me = std::env::current_exe().unwrap_or_default();
+    let me = rcc_host::this_program().unwrap_or_default();
     me.with_file_name("rcc-hook")
 }
 
@@ -391,28 +391,11 @@ fn told(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// Finds the key that goes along, and how the agent is to present its dummy. Root's own key file serves a session that
 /// brings none.
 fn credential(prepared: &mut Prepared, key_file: Option<&Path>) -> Result<CredentialKind, Vec<Problem>> {
-    let endpoint = prepared.policy.credentials.iter().find(|c| c.endpoint.as_str() == ANTHROPIC_ENDPOINT);
-    let Some(endpoint) = endpoint else {
-        return Err(one(Problem::new(
-            Code::KEY_MISSING,
-            POLICY_FILE,
-            "the policy has no [credentials.anthropic], so the agent would not reach its model",
-            format!("add it: echo '[credentials.anthropic]' | sudo tee -a {POLICY_FILE}"),
-        )));
-    };
-    let sources = key::Sources { file: key_file, home: &prepared.machine.person.home, project: &prepared.project_path };
-    match key::find(&sources) {
-        Ok(found) => {
-            if let Some(notice) = found.notice {
-                eprintln!("rcc: {notice}");
-            }
-            let kind = found.credential.kind;
-            prepared.credentials.push(found.credential);
-            Ok(kind)
-        }
-        Err(problem) if problem.code == Code::KEY_MISSING && endpoint.key_file.is_some() => Ok(CredentialKind::ApiKey),
-        Err(problem) => Err(one(problem)),
-    }
+    let (home, project) = (&prepared.machine.person.home, &prepared.project_path);
+    let found = crate::root_policy::key(&prepared.policy, &key::Sources { file: key_file, home, project })?;
+    let kind = found.as_ref().map_or(CredentialKind::ApiKey, |credential| credential.kind);
+    prepared.credentials.extend(found);
+    Ok(kind)
 }
 
 /// The agent's dialogs (theme, key, trust, permissions), answered beforehand: the sandbox is the permission.

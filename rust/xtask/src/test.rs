@@ -2,11 +2,11 @@
 //!
 //! Three lanes run side by side on the two cores of a small machine: this workspace's own code in the debug profile;
 //! the dependencies' check with the tool it needs, then the product's static programs in the release profile and the
-//! fuzzing engine; and the real agent, which is a download, with the disk of a virtual machine. Then the tests run alone,
+//! fuzzing engine; and the real agent, which is a download, with the disk of a virtual machine, and the product for a Mac. Then the tests run alone,
 //! with everything built beforehand, and after them the machine, the flake by Nix, and each fuzzing target for some seconds.
 
 use crate::{
-    actionlint, agent, check, fuzz, mounts, nix, prerequisites,
+    actionlint, agent, check, darwin, fuzz, mounts, nix, prerequisites,
     product::{self, AGENTS, BINARIES},
     steps::{Steps, side_by_side},
     tools, vm,
@@ -69,6 +69,7 @@ fn everything(args: &Args, workspace: &Workspace, steps: &Steps) -> Result<()> {
                 // What fails stands in the table.
                 let _ = actionlint::check(workspace, steps);
                 image = Some(vm::disk(workspace, steps, None)?);
+                let _ = darwin::step(workspace, steps);
             }
             Ok(())
         }),

@@ -27,6 +27,6 @@ let
 in
 {
   nixos = of ./nixos.nix self.nixosModules.default;
-  darwin = of ./common.nix self.darwinModules.default;
+  darwin = of ./darwin.nix self.darwinModules.default;
   home = of ./home.nix self.homeManagerModules.default;
 }

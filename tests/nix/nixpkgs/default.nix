@@ -115,6 +115,7 @@ let
 
   base = {
     inherit lib mkDerivation runCommand;
+    path = ./.;
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;
@@ -264,6 +265,7 @@ let
     openssl = hostTool "openssl";
     nftables = hostTool "nft";
     podman = hostTool "podman";
+    gvproxy = hostTool "gvproxy";
     deadnix = hostTool "deadnix";
     nixfmt = hostTool "nixfmt";
     nixfmt-tree = base.nixfmt;

@@ -104,6 +104,10 @@ let
       mit.free = true;
       unfree.free = false;
     };
+    platforms.darwin = [
+      "x86_64-darwin"
+      "aarch64-darwin"
+    ];
     platforms.linux = [
       "x86_64-linux"
       "aarch64-linux"

@@ -4,10 +4,13 @@
 use proptest::prelude::*;
 use rcc_policy::Policy;
 use rcc_rules::Facts;
+use rcc_rules::pf::Mac;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The gateway's user.
 pub const GATEWAY: u32 = 4242;
+/// The group of the process that carries a Mac's machine.
+pub const GROUP: u32 = 4243;
 
 /// A policy with an entry of each kind.
 pub const FULL: &str = "allow = [\"a.example:443\", \"b.example:22,80\"]\nmay_allow = [\"*:8443\"]\n\
@@ -35,6 +38,16 @@ pub fn facts() -> Facts {
         on_link: ["192.168.77.0/24".parse().unwrap(), "2600:77::/64".parse().unwrap()].into(),
         nat64: ["2600:64:ff9b::/96".parse().unwrap()].into(),
     }
+}
+
+/// The rest of that machine, if it is a Mac.
+///
+/// # Panics
+/// Never: its addresses are written here.
+#[must_use]
+pub fn mac() -> Mac {
+    let own = ["127.0.0.1", "::1", "192.168.77.50", "2600:77::50"].map(|ip| ip.parse::<IpAddr>().unwrap().into());
+    Mac { group: GROUP, own: own.into() }
 }
 
 /// Addresses at which something begins or ends.
@@ -87,6 +100,9 @@ pub const EDGES: &[&str] = &[
 ];
 
 /// An address: at an edge, in a range that some policies name, or anywhere.
+///
+/// # Panics
+/// Never: its addresses are written here.
 pub fn addresses() -> impl Strategy<Value = IpAddr> {
     let near = |base: [u8; 4]| {
         any::<[bool; 32]>().prop_map(move |flips| {

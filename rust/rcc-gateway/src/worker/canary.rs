@@ -23,7 +23,7 @@ pub fn prove(fingerprint: Fingerprint) -> Result<(), Problem> {
         (canary, beside) => format!("its canary says {canary:?}, and {beside:?} beside it"),
     };
     // Both are installed side by side.
-    let program = std::env::current_exe().unwrap_or_default().with_file_name("rcc-firewall");
+    let program = rcc_host::this_program().unwrap_or_default().with_file_name("rcc-firewall");
     Err(Problem::new(Code::FIREWALL_UNPROVEN, "host firewall", what, format!("sudo {} apply", program.display())))
 }
 

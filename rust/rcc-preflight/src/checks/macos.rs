@@ -78,13 +78,23 @@ pub const CHECKS: &[Check] = &[
         judge: |facts| on_a_mac(facts, |mac| of(&mac.shim, |found| shim(found.as_ref()))),
     },
     Check {
+        code: Code::CHECK_MAC_BOUND,
+        name: "bound traffic",
+        part: Part::Launch,
+        setup: Some("turns pf on, and loads rcc's anchor"),
+        why: "Nobody but root can ask pf, so it is tried: gvproxy's group must be refused a port of this Mac's loopback at \
+              which the same connection without the group comes about.",
+        by_hand: "/usr/local/libexec/rcc/VERSION/gvproxy rcc-probe PORT, with a port at which somebody listens: 0 is refused.",
+        judge: |facts| on_a_mac(facts, |mac| of(&mac.bound, |bound| is_bound(*bound))),
+    },
+    Check {
         code: Code::CHECK_MACHINE,
         name: "machine",
         part: Part::Launch,
         setup: None,
         why: "The agents' machine is their own: another would have your other containers in it. Who is root in it sees what \
               it sees of the Mac, so that must be projects alone.",
-        by_hand: "rcc makes it at the first start; podman machine rm in rcc's own folders removes it.",
+        by_hand: "rcc makes it at the first start; the hint has the command that removes it.",
         judge: |facts| on_a_mac(facts, |mac| machine(facts, mac)),
     },
     shared::POLICY,
@@ -155,11 +165,12 @@ fn macos(mac: &MacOs) -> Outcome {
         Some(_) => {}
     }
     match mac.hypervisor {
-        None => return Outcome::Unknown("the kernel does not say whether it runs virtual machines".into()),
-        Some(false) if mac.virtual_machine => problem(
+        // In a virtual machine the kernel may not even have the word for it.
+        Some(false) | None if mac.virtual_machine => problem(
             "this is a virtual machine that can't run another one",
             "run rcc on the Mac itself; nested machines want an M3 or later, and macOS 15",
         ),
+        None => return Outcome::Unknown("the kernel does not say whether it runs virtual machines".into()),
         Some(false) => problem("this processor can't run virtual machines", "use a Mac of 2018 or later"),
         Some(true) => {}
     }
@@ -306,17 +317,27 @@ fn shim(found: Option<&crate::facts::Shim>) -> Outcome {
     }
 }
 
+fn is_bound(bound: bool) -> Outcome {
+    if bound {
+        return pass("pf refuses the machine what is not the gateway");
+    }
+    let what = "pf lets the machine's traffic through: what an agent sends could go anywhere";
+    Outcome::Fail(vec![Problem::new(Code::CHECK_MAC_BOUND, NET_GROUP, what, setup())])
+}
+
 fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
     of(&mac.machine, |machine| {
         let Some(machine) = machine else { return pass("none yet; the first session makes it") };
         let mut problems = Vec::new();
+        let anew = "rcc machine remove    (with what agents keep in it; the next session makes it anew)";
         let mut problem = |subject: String, what: &str, remedy: &str| {
             problems.push(Problem::new(Code::CHECK_MACHINE, subject, what, remedy));
         };
-        let anew = "rcc machine rm, and start a session: it makes the machine anew";
         match machine.provider.as_deref() {
-            Some("applehv" | "libkrun") => {}
-            other => problem(other.unwrap_or("none").into(), "it is of a kind whose way out is not gvproxy's", anew),
+            Some("applehv") => {}
+            other => {
+                problem(other.unwrap_or("none").into(), "rcc was read for Apple's own framework alone (applehv)", anew);
+            }
         }
         if machine.rootful {
             problem("rootful".into(), "its containers are root's in it", anew);
@@ -334,11 +355,9 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
             let holds_home = home.as_ref().is_none_or(|home| home.starts_with(&mount.source));
             let system = ["/Users", "/private", "/var", "/etc", "/Volumes", "/System", "/Library", "/usr", "/opt"];
             if holds_home || system.iter().any(|place| mount.source == Path::new(place)) {
-                problem(
-                    mount.source.display().to_string(),
-                    "the machine sees it, and with it more than projects",
-                    anew,
-                );
+                let place = mount.source.display().to_string();
+                let forget = format!("rcc machine forget {}", quoted(&place));
+                problem(place, "the machine sees it, and with it more than projects", &forget);
             }
         }
         fails(

@@ -26,6 +26,8 @@ pub struct MacOs {
     pub podman: Fact<Option<MacPodman>>,
     /// gvproxy's shim; absent where it is not installed.
     pub shim: Fact<Option<Shim>>,
+    /// Whether pf refused gvproxy's group a port of this Mac's loopback at which the same connection of ours came about.
+    pub bound: Fact<bool>,
     /// The agents' own Podman machine; absent where there is none.
     pub machine: Fact<Option<PodmanMachine>>,
     /// The ways of the network.

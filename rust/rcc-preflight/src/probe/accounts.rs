@@ -1,4 +1,5 @@
-//! Accounts: /etc/passwd, and for those that are elsewhere (LDAP, systemd-homed) `getent`, for a limited time.
+//! Accounts: /etc/passwd, and for those that are elsewhere (LDAP, systemd-homed) `getent`, for a limited time; on macOS
+//! `id`, since people are nowhere but in the directory service there.
 //!
 //! Not by the C library in this process: the installed program is static, and its look-ups load libraries, which crashed when
 //! two threads did so at once (decision 0023).
@@ -6,10 +7,16 @@
 use super::basics::program;
 use super::run::said;
 use rcc_host::accounts::{User, users};
+use std::path::Path;
 
 /// The account with this name or user id, if there is one.
 pub fn account(key: &str) -> Result<Option<User>, String> {
     let is = |user: &User| user.name == key || user.uid.to_string() == key;
+    if cfg!(target_os = "macos") {
+        // The directory service's, by a program of Apple's; it fails where there is none.
+        let (_, answer) = said(Path::new("/usr/bin/id"), &["-P", key])?;
+        return Ok(answer.lines().find_map(rcc_host::macos::account).filter(is));
+    }
     if let Some(found) = users().unwrap_or_default().into_iter().find(is) {
         return Ok(Some(found));
     }

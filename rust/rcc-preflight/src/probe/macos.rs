@@ -4,25 +4,22 @@
 mod parse;
 
 use super::basics::only_root_writes;
-use super::run::said;
+use super::run::{ended, said};
 use super::{Asked, Question, ask};
 use crate::facts::{
     AppleFolder, Daemon, Fact, FileSystem, MacOs, MacPodman, Network, Pf, PodmanMachine, Program, Shim, System,
 };
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rcc_host::macos::{Job, job};
-use rcc_proto::macos::{GROUP, LABELS, NET_GROUP, STATUS_SOCKET, USER};
+use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, PODMAN, PROGRAMS, STATUS_SOCKET, USER};
 use std::fs;
 use std::io::Read;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
-const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];
-/// All versions' programs.
-const PROGRAMS: &str = "/usr/local/libexec/rcc";
 /// What Podman is to start as gvproxy, in its version's folder.
 const SHIM: &str = "gvproxy";
 /// How long the status service may take, each way.
@@ -36,6 +33,7 @@ pub struct Pending {
     pf: Asked<Pf>,
     podman: Asked<Option<MacPodman>>,
     shim: Asked<Option<Shim>>,
+    bound: Asked<bool>,
     machine: Asked<Option<PodmanMachine>>,
     network: Asked<(crate::facts::MacNetwork, Vec<String>)>,
     folders: Asked<Vec<AppleFolder>>,
@@ -52,6 +50,7 @@ pub fn pending(question: &Question, home: Option<&Path>) -> Pending {
         pf: ask(pf),
         podman: ask(podman),
         shim: ask(|| shim(Path::new(PROGRAMS))),
+        bound: ask(|| bound(Path::new(PROGRAMS))),
         machine: ask(move || homes.map_or(Ok(None), |home| machine(&home))),
         network: ask(network),
         folders: ask(move || folders(&project, home.as_deref())),
@@ -91,12 +90,38 @@ impl Pending {
             pf: self.pf.answer(until),
             podman: self.podman.answer(until),
             shim: self.shim.answer(until),
+            bound: self.bound.answer(until),
             machine: self.machine.answer(until),
             network,
             folders: self.folders.answer(until),
         };
         (Some(macos), general)
     }
+}
+
+/// What a start looks at, and no more.
+pub fn launch(home: Option<&Path>, until: Instant) -> Option<MacOs> {
+    let home = home.map(Path::to_owned);
+    let (basics, podman, shim) = (ask(basics), ask(podman), ask(|| shim(Path::new(PROGRAMS))));
+    let bound = ask(|| bound(Path::new(PROGRAMS)));
+    let machine = ask(move || home.map_or(Ok(None), |home| machine(&home)));
+    let Fact::Known((version, hypervisor, virtual_machine, translated)) = basics.answer(until) else { return None };
+    let later = || "not looked at before a start".to_owned();
+    Some(MacOs {
+        version,
+        hypervisor,
+        virtual_machine,
+        translated,
+        accounts: Fact::Unknown(later()),
+        daemons: Fact::Unknown(later()),
+        pf: Fact::Unknown(later()),
+        podman: podman.answer(until),
+        shim: shim.answer(until),
+        bound: bound.answer(until),
+        machine: machine.answer(until),
+        network: Fact::Unknown(later()),
+        folders: Fact::Unknown(later()),
+    })
 }
 
 /// What a program prints, if it ends well.
@@ -118,6 +143,12 @@ pub fn system() -> Result<System, String> {
         kernel: uname.release().to_string_lossy().into_owned(),
         arch: uname.machine().to_string_lossy().into_owned(),
     })
+}
+
+/// The names of the person's groups.
+pub fn groups() -> Vec<String> {
+    let names = printed("/usr/bin/id", &["-Gn"]).unwrap_or_default();
+    names.split_whitespace().map(str::to_owned).collect()
 }
 
 fn basics() -> Result<(String, Option<bool>, bool, bool), String> {
@@ -182,12 +213,28 @@ fn podman() -> Result<Option<MacPodman>, String> {
 }
 
 /// The newest one of those that are installed.
+fn shim_path(programs: &Path) -> Option<PathBuf> {
+    let versions = fs::read_dir(programs).ok()?.flatten();
+    versions.map(|entry| entry.path().join(SHIM)).filter(|path| path.exists()).max()
+}
+
+/// Whether pf binds what the machine sends: nobody but root can ask it, so it is tried. The shim takes its group and tries to
+/// connect to a port of ours, which must be refused; the same connection without the group must come about.
+fn bound(programs: &Path) -> Result<bool, String> {
+    let shim = shim_path(programs).ok_or("gvproxy is not installed, so its group can't try")?;
+    let failed = |e: std::io::Error| format!("a port of the loopback: {e}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    match ended(&shim, &["rcc-probe", &address.port().to_string()])? {
+        (Some(0), _) => Ok(true),
+        (Some(1), _) => Ok(false),
+        (code, _) => Err(format!("{} ended with {code:?}", shim.display())),
+    }
+}
+
 fn shim(programs: &Path) -> Result<Option<Shim>, String> {
-    let Ok(versions) = fs::read_dir(programs) else { return Ok(None) };
-    let mut shims: Vec<PathBuf> =
-        versions.flatten().map(|entry| entry.path().join(SHIM)).filter(|p| p.exists()).collect();
-    shims.sort();
-    let Some(path) = shims.pop() else { return Ok(None) };
+    let Some(path) = shim_path(programs) else { return Ok(None) };
     let about = fs::symlink_metadata(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     // The pinned program beside it, not the shim, which would bind itself.
     let pinned = path.with_file_name("gvproxy.pinned");
@@ -201,8 +248,8 @@ fn shim(programs: &Path) -> Result<Option<Shim>, String> {
 
 /// The file of the agents' own machine, of whichever provider's.
 fn machine(home: &Path) -> Result<Option<PodmanMachine>, String> {
-    let folder = home.join(".local/share/rcc/machine/config/containers/podman/machine");
-    let files = ["applehv", "libkrun"].map(|provider| folder.join(provider).join("rcc.json"));
+    let folder = home.join(MACHINE_FOLDER).join("config/containers/podman/machine");
+    let files = ["applehv", "libkrun"].map(|provider| folder.join(provider).join(format!("{MACHINE}.json")));
     let Some(file) = files.iter().find(|file| file.exists()) else { return Ok(None) };
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
     parse::machine(&text).map(Some)
@@ -328,11 +375,26 @@ mod tests {
         assert_eq!(link.mode & 0o2000, 0, "the link itself, which is no shim");
     }
 
+    /// Stand-ins for the shim's three ends; that pf makes it end so, only a Mac shows.
+    #[test]
+    fn what_the_shim_ends_with_is_the_answer() {
+        let programs = tempfile::tempdir().unwrap();
+        assert!(bound(programs.path()).is_err());
+        fs::create_dir(programs.path().join("0.1.0")).unwrap();
+        let shim = programs.path().join("0.1.0").join(SHIM);
+        for (end, answer) in [("exit 0", Some(true)), ("exit 1", Some(false)), ("exit 125", None), ("kill -9 $$", None)]
+        {
+            fs::write(&shim, format!("#!/bin/sh\ntest $1 = rcc-probe || exit 1\n{end}\n")).unwrap();
+            fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+            assert_eq!(bound(programs.path()).ok(), answer, "{end}");
+        }
+    }
+
     #[test]
     fn the_machines_file_is_found_by_its_provider() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(machine(home.path()), Ok(None));
-        let folder = home.path().join(".local/share/rcc/machine/config/containers/podman/machine/libkrun");
+        let folder = home.path().join(MACHINE_FOLDER).join("config/containers/podman/machine/libkrun");
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("rcc.json"), r#"{"HostUser":{"Rootful":true},"Mounts":[{"Source":"/Users"}]}"#).unwrap();
         let found = machine(home.path()).unwrap().unwrap();

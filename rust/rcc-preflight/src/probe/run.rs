@@ -12,9 +12,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// How much of what it says is read, in bytes.
 const MUCH: u64 = 64 << 10;
 
-/// What a program prints, and whether it ended well. Its environment is made from nothing; what takes longer than the limit
-/// is killed.
+/// What a program prints, and whether it ended well.
 pub fn said(program: &Path, arguments: &[&str]) -> Result<(bool, String), String> {
+    ended(program, arguments).map(|(code, text)| (code == Some(0), text))
+}
+
+/// What a program prints, and what it ended with; none if a signal ended it. Its environment is made from nothing; what takes longer than the limit
+/// is killed.
+pub fn ended(program: &Path, arguments: &[&str]) -> Result<(Option<i32>, String), String> {
     let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", program.display());
     let mut child = Command::new(program)
         .args(arguments)
@@ -56,7 +61,7 @@ pub fn said(program: &Path, arguments: &[&str]) -> Result<(bool, String), String
     }
     let status = child.wait().map_err(|e| failed(&e))?;
     read.map_err(|e| failed(&e))?;
-    Ok((status.success(), String::from_utf8_lossy(&text).into_owned()))
+    Ok((status.code(), String::from_utf8_lossy(&text).into_owned()))
 }
 
 #[cfg(test)]
@@ -71,5 +76,6 @@ mod tests {
         assert!(begin.elapsed() < Duration::from_secs(10));
         assert_eq!(said(Path::new("/bin/echo"), &["x"]), Ok((true, "x\n".to_owned())));
         assert!(!said(Path::new("/bin/false"), &[]).unwrap().0);
+        assert_eq!(ended(Path::new("/bin/sh"), &["-c", "exit 7"]), Ok((Some(7), String::new())));
     }
 }

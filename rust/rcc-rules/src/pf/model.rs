@@ -111,10 +111,10 @@ fn matches(rule: &Rule, packet: &Packet<'_>) -> bool {
         return false;
     }
     if packet.fragment {
-        let ports = rule.from.ports.or(rule.to.ports).is_some();
-        // Whose it is, is not asked.
-        return !(packet.protocol.is_some() && ports)
-            && !(packet.protocol == Some(Transport::Tcp) && rule.flags != Flags::default());
+        // Whose it is, is not asked; a rule that needs more than its header has is not about it.
+        let ports = packet.protocol.is_some() && rule.from.ports.or(rule.to.ports).is_some();
+        let flags = packet.protocol == Some(Transport::Tcp) && rule.flags != Flags::default();
+        return !ports && !flags;
     }
     let port = |place: &Place, port: u16| place.ports.is_none_or(|(first, last)| (first..=last).contains(&port));
     if rule.protocol.is_some() && !(port(&rule.from, packet.from.1) && port(&rule.to, packet.to.1)) {

@@ -1,8 +1,8 @@
 //! pf's decisions, beside those of the nftables table, which are compared with a real kernel by `rcc-firewall`'s tests.
 
-use crate::{GROUP, full, kernel, mac, ruleset};
+use crate::{full, kernel, ruleset};
 use proptest::prelude::*;
-use rcc_packets::{GATEWAY, addresses, facts, policies, ports};
+use rcc_packets::{GATEWAY, GROUP, addresses, facts, mac, policies, ports};
 use rcc_proto::macos::{FORWARD_PORT, SSH_PORT};
 use rcc_rules::pf::{Action, Call, Direction, Kernel, Line, Packet, Rule, Ruleset, Transport};
 use rcc_rules::{Protocol, Ruling, Table};

@@ -4,20 +4,8 @@ mod decide;
 mod seen;
 mod text;
 
-use rcc_packets::{FULL, facts, policy};
-use rcc_rules::pf::{Call, Kernel, Line, Mac, Ruleset};
-
-/// The group of the machine's process.
-const GROUP: u32 = rcc_proto::macos::NET_GROUP_ID;
-
-fn mac() -> Mac {
-    Mac {
-        group: GROUP,
-        own: ["127.0.0.1", "::1", "192.168.77.50", "2600:77::50"]
-            .map(|ip| ip.parse::<std::net::IpAddr>().unwrap().into())
-            .into(),
-    }
-}
+use rcc_packets::{FULL, facts, mac, policy};
+use rcc_rules::pf::{Call, Kernel, Line, Ruleset};
 
 fn ruleset(text: &str) -> Ruleset {
     let policy = policy(text);

@@ -155,6 +155,8 @@ impl Model {
                     state.jobs.insert(label.clone(), ((*file).to_owned(), text, runs));
                     if label == FIREWALL_LABEL {
                         state.in_force = true;
+                        let token = Thing::File { bytes: b"7".to_vec(), owner: (0, 0), mode: 0o600 };
+                        state.files.insert("/var/db/rcc-firewall.token".into(), token);
                         let owner = (USER_ID, USER_ID);
                         state.files.insert("/var/run/rcc".into(), Thing::Folder { owner, mode: 0o755 });
                     }
@@ -212,17 +214,35 @@ impl Mac for Model {
                 let out = self.state.borrow().processes.iter().map(line).collect();
                 Ok(Said { out, ..Said::default() })
             }
+            "/sbin/pfctl" if self.state.borrow().in_force => {
+                Ok(Said { out: "block return out quick proto tcp\n".into(), ..Said::default() })
+            }
+            "/sbin/pfctl" => {
+                Ok(Said { code: 1, err: "pfctl: DIOCGETRULES: Invalid argument\n".into(), ..Said::default() })
+            }
             "/bin/kill" => {
                 self.act(|state| state.processes.retain(|(pid, _, _)| words[1] != pid.to_string()))?;
                 Ok(Said::default())
             }
             program if program == firewall || program == "/tmp/rcc-firewall" => match words.as_slice() {
                 ["status"] => {
-                    let code = if self.state.borrow().in_force { 0 } else { 3 };
+                    // Without a policy and the accounts it can't tell.
+                    let state = self.state.borrow();
+                    let known =
+                        state.files.contains_key("/etc/rcc/policy.toml") && state.records.contains_key("/Users/_rcc");
+                    let code = if !known {
+                        125
+                    } else if state.in_force {
+                        0
+                    } else {
+                        3
+                    };
                     Ok(Said { code, out: "x\n".into(), ..Said::default() })
                 }
                 ["remove"] => {
+                    // The rules first, then the reference.
                     self.act(|state| state.in_force = false)?;
+                    self.act(|state| drop(state.files.remove("/var/db/rcc-firewall.token")))?;
                     Ok(Said::default())
                 }
                 other => panic!("rcc-firewall {other:?}"),

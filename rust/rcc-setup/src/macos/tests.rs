@@ -1,7 +1,7 @@
 //! The steps against the model, cut off at each act; and the daemons' files against what launchd documents.
 
 use super::model::{Cut, Model, State, Thing};
-use super::{Request, daemons, install, place_carrier, prove, uninstall, unmanaged};
+use super::{Request, daemons, install, place, prove, uninstall, unmanaged};
 use crate::asker::Keep;
 use crate::layout::FOLDER;
 use crate::source::Program;
@@ -14,8 +14,13 @@ const BESIDE: &str = "/tmp/rcc-firewall";
 
 fn request() -> Request {
     let program = |name| Program { name, bytes: name.as_bytes().to_vec() };
-    let names = ["rcc", "rcc-gateway", "rcc-firewall", "rcc-setup", "gvproxy", "gvproxy.pinned"];
-    Request { programs: names.map(program).into(), policy: "users = []\n".into(), restart: false }
+    let own = ["rcc", "rcc-gateway", "rcc-firewall", "rcc-setup", "gvproxy", "gvproxy.pinned"];
+    let guests = ["rcc.linux", "rcc-hook.linux", "rcc-forward.linux"];
+    Request {
+        programs: own.into_iter().chain(guests).map(program).collect(),
+        policy: "users = []\n".into(),
+        restart: false,
+    }
 }
 
 /// What holds at every instant: who carries traffic or decides on it is bound by pf.
@@ -164,6 +169,18 @@ fn uninstall_leaves_what_was_before_and_a_kill_at_any_act_of_it_nothing_open() {
 }
 
 #[test]
+fn what_root_has_taken_away_by_hand_is_no_hindrance() {
+    let mut state = set_up();
+    state.files.remove("/etc/rcc/policy.toml");
+    state.records.remove("/Users/_rcc");
+    let mac = Model::new(state, Cut::Never, |_| ());
+    let left = each(&uninstall(&mac, Keep::Nothing, BESIDE));
+    assert!(left.is_empty(), "{left:?}");
+    let state = mac.state.borrow();
+    assert!(!state.in_force && state.files.is_empty(), "{:?}", state.files);
+}
+
+#[test]
 fn the_firewall_stays_while_something_is_bound_by_it() {
     let mac = Model::new(in_use(), Cut::Never, bound);
     let steps = uninstall(&mac, Keep::Nothing, BESIDE);
@@ -243,12 +260,12 @@ fn what_others_made_is_neither_taken_over_nor_removed() {
 #[test]
 fn what_a_configuration_can_not_declare_is_placed() {
     let mac = Model::new(fresh(), Cut::Never, bound);
-    all(&place_carrier(&mac, request().programs), Mode::Act).unwrap();
+    all(&place(&mac, request().programs), Mode::Act).unwrap();
     let state = mac.state.borrow();
-    let paths: Vec<_> = state.files.keys().map(|path| path.replace(FOLDER, "…")).collect();
-    let mut paths: Vec<_> = paths.iter().map(String::as_str).collect();
-    paths.sort_unstable();
-    assert_eq!(paths, ["/var/log/rcc", "/var/run/rcc", "…/gvproxy", "…/gvproxy.pinned"]);
+    let there = |path: &str| state.files.contains_key(path);
+    assert!(there("/var/log/rcc") && there("/var/run/rcc") && there("/usr/local/bin/rcc"));
+    assert!(request().programs.iter().all(|program| there(&format!("{FOLDER}/{}", program.name))));
+    assert_eq!(state.files.len(), request().programs.len() + 3);
     assert_eq!((&state.records, &state.jobs), (&fresh().records, &fresh().jobs));
 }
 

@@ -33,8 +33,7 @@ pub fn uninstall(args: &UninstallArgs) -> Done {
 }
 
 fn become_setup(what: &str, arguments: &[OsString]) -> Done {
-    // The place of this very program, with links resolved by the kernel.
-    let here = std::env::current_exe().unwrap_or_default();
+    let here = rcc_host::this_program().unwrap_or_default();
     let program = here.with_file_name("rcc-setup");
     let error = Command::new(&program).arg(what).args(arguments).exec();
     let remedy = "cargo build as README.md says builds all of rcc's programs into one folder";

@@ -203,11 +203,14 @@ impl Nix {
         // 2.34's may have more around it.
         let at = |path: &str| shown.pointer(path).or_else(|| shown.pointer(&format!("/inventory{path}"))).is_some();
         for system in ["x86_64-linux", "aarch64-linux"] {
-            for name in ["default", "rcc", "rcc-src", "gateway", "image", "claude-code", "docs"] {
+            for name in ["gateway", "image", "claude-code"] {
                 ensure!(at(&format!("/packages/{system}/{name}")), "no package {name} for {system}: {shown}");
             }
         }
         for system in ["x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin"] {
+            for name in ["default", "rcc", "rcc-src", "docs"] {
+                ensure!(at(&format!("/packages/{system}/{name}")), "no package {name} for {system}");
+            }
             for name in ["default", "claude", "shell", "check", "setup"] {
                 ensure!(at(&format!("/apps/{system}/{name}")), "no app {name} for {system}");
             }
@@ -218,6 +221,7 @@ impl Nix {
             ensure!(at(&format!("/templates/{name}")), "no template {name}");
         }
         ensure!(at("/nixosModules/default") && at("/overlays/default"), "no module, or no overlay");
+        ensure!(at("/darwinModules") || at("/darwinModules/default"), "no module for macOS");
         Ok(())
     }
 

@@ -58,12 +58,14 @@ fn number(record: &BTreeMap<String, String>, name: &str) -> Option<u32> {
     record.get(name)?.parse().ok()
 }
 
-/// The answer of root's status service.
+/// The answer of root's status service: `rcc-firewall --json status`.
 pub fn pf(answer: &str) -> Result<Pf, String> {
     let answer: Value = serde_json::from_str(answer).map_err(|e| format!("the status service's answer: {e}"))?;
-    let said = |value: &Value| value["what"].as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let problems = answer["problems"].as_array().into_iter().flatten().map(said);
-    let wrong: Vec<String> = problems.chain(answer["drift"].as_array().into_iter().flatten().map(said)).collect();
+    let all = |list: &str, word: &str| {
+        let said = |value: &Value| value[word].as_str().map_or_else(|| value.to_string(), str::to_owned);
+        answer[list].as_array().into_iter().flatten().map(said).collect::<Vec<_>>()
+    };
+    let wrong = [all("problems", "what"), all("differences", "place")].concat();
     let state = answer["state"].as_str().unwrap_or("not readable").to_owned();
     Ok(Pf::Answers { state, wrong })
 }

@@ -55,10 +55,16 @@ fn accounts_are_ours_and_others_of_the_same_id_are_named() {
 
 #[test]
 fn the_status_services_answer_names_what_is_wrong() {
-    let answer =
-        r#"{"version":1,"state":"drifted","problems":[{"code":903,"subject":"pf","what":"pf is off","remedy":"r"}]}"#;
-    assert_eq!(pf(answer).unwrap(), Pf::Answers { state: "drifted".into(), wrong: vec!["pf is off".into()] });
-    assert_eq!(pf(r#"{"state":"in force"}"#).unwrap(), Pf::Answers { state: "in force".into(), wrong: Vec::new() });
+    let of = |text: &str| match pf(text).unwrap() {
+        Pf::Answers { state, wrong } => (state, wrong),
+        Pf::Silent(why) => panic!("{why}"),
+    };
+    let drifted = r#"{"version":1,"state":"drifted","fingerprint":"x","differences":[{"place":"pf itself","wanted":"on","found":"off"}],"table":"t"}"#;
+    assert_eq!(of(drifted), ("drifted".into(), vec!["pf itself".into()]));
+    let problem =
+        r#"{"version":1,"problems":[{"code":904,"subject":"_rcc","what":"there is no such account","remedy":"r"}]}"#;
+    assert_eq!(of(problem), ("not readable".into(), vec!["there is no such account".into()]));
+    assert_eq!(of(r#"{"state":"in force","differences":[]}"#), ("in force".into(), Vec::new()));
     // An answer that is not understood is in force of nothing.
     assert_eq!(pf("{}").unwrap(), Pf::Answers { state: "not readable".into(), wrong: Vec::new() });
     assert!(pf("").is_err());
