@@ -73,7 +73,6 @@ in
     environment.launchDaemons = lib.genAttrs (map (label: "${label}.plist") labels) (file: {
       source = "${daemons}/${file}";
     });
-    environment.systemPackages = [ cfg.package ];
 
     users = {
       knownUsers = [ "_rcc" ];
@@ -82,8 +81,9 @@ in
       inherit groups;
     };
 
-    # The carrier wants its group's bit, which no store keeps. It comes last: the daemons are loaded by then, so the firewall
-    # is in force before anything can leave by it.
+    # The carrier wants its group's bit, which no store keeps, and `rcc` looks for it beside itself: so people have it in
+    # /usr/local/bin, and not in the system's profile. It comes last: the daemons are loaded by then, so the firewall is in
+    # force before anything can leave by it.
     system.activationScripts.postActivation.text = "${cfg.package}/bin/rcc-setup place\n";
   };
 }

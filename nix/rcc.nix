@@ -2,6 +2,7 @@
 # garbage collection could take away. On macOS nothing is static; there the nix-darwin module runs them from the store.
 {
   lib,
+  guest,
   gvproxy,
   rustPlatform,
   stdenv,
@@ -28,9 +29,14 @@ rustPlatform.buildRustPackage {
   ++ lib.optional isDarwin "--package=rcc-gvproxy";
   buildInputs = lib.optionals isLinux [ stdenv.cc.libc.static ];
   env = lib.optionalAttrs isLinux { RUSTFLAGS = "-C target-feature=+crt-static"; };
-  postInstall = lib.optionalString (isDarwin && gvproxy.version == pinned) ''
-    cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
-  '';
+  # What the agents' machine runs, of Linux's package: a Linux builder makes it, or a substituter has it.
+  postInstall =
+    lib.optionalString isDarwin ''
+      for program in rcc rcc-hook rcc-forward; do cp ${guest}/bin/$program $out/bin/$program.linux; done
+    ''
+    + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
+      cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
+    '';
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;
   meta = {

@@ -18,7 +18,7 @@ mod tests;
 
 pub use accounts::{anothers, declared};
 pub use daemons::{all as daemons, enabled};
-pub use steps::{Request, install, place_carrier, prove, sessions_of_before, uninstall, unmanaged};
+pub use steps::{Request, install, place, prove, sessions_of_before, uninstall, unmanaged};
 pub use system::System;
 
 use rcc_report::{Code, Problem};

@@ -29,6 +29,7 @@ use asker::Keep;
 use clap::{Args, Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, EXIT_REFUSED, Problem};
+use source::Libraries;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -54,7 +55,7 @@ enum What {
     Uninstall(UninstallArgs),
     /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
     Units(UnitsArgs),
-    /// On a Mac whose configuration declares the rest: place the programs that carry the machine's traffic, and the
+    /// On a Mac whose configuration declares the rest: place the programs, one of them with its group's bit, and the
     /// gateway's folders.
     #[command(hide = true)]
     Place(How),
@@ -134,7 +135,8 @@ fn main() -> ExitCode {
 
 fn install(args: &InstallArgs) -> Report {
     let mut report = Report::default();
-    let ready = asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs()?)));
+    let ready =
+        asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs(Libraries::Systems)?)));
     let (lock, programs) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -211,9 +213,9 @@ fn place(how: &How) -> Report {
         let wrong = || Problem::new(Code::SETUP_ROOT, "rcc-setup place", "this is no Mac", remedy);
         if cfg!(target_os = "macos") { Ok(()) } else { Err(wrong()) }
     };
-    match on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs()?))) {
+    match on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?))) {
         Ok((lock, programs)) => {
-            all(&macos::place_carrier(&macos::System, programs), how, &mut report);
+            all(&macos::place(&macos::System, programs), how, &mut report);
             drop(lock);
         }
         Err(problem) => report.problems.push(problem),

@@ -47,15 +47,24 @@ pub struct Program {
     pub bytes: Vec<u8>,
 }
 
+/// Whose libraries a Mac's program may load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libraries {
+    /// Apple's alone.
+    Systems,
+    /// Or the Nix store's, which the system's configuration keeps there as long as it has these programs.
+    OrTheStores,
+}
+
 /// Reads all of them from the folder of the running program.
-pub fn programs() -> Result<Vec<Program>, Problem> {
+pub fn programs(libraries: Libraries) -> Result<Vec<Program>, Problem> {
     let here = rcc_host::this_program().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
     let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
     let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
-    all.iter().map(|(name, kind)| read(&folder, name, *kind)).collect()
+    all.iter().map(|(name, kind)| read(&folder, name, *kind, libraries)).collect()
 }
 
-fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Problem> {
+fn read(folder: &Path, name: &'static str, kind: Kind, allowed: Libraries) -> Result<Program, Problem> {
     let path: PathBuf = folder.join(name);
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
@@ -80,7 +89,7 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
         },
         Kind::Mac => match libraries(&bytes) {
             None => Err(wrong(&path, "it is not a 64-bit Mach-O program of one processor")),
-            Some(all) => match all.iter().find(|library| !is_systems(library)) {
+            Some(all) => match all.iter().find(|library| !may_load(library, allowed)) {
                 None => Ok(Program { name, bytes }),
                 Some(library) => Err(wrong(&path, &format!("it needs {library}, which is not the system's"))),
             },
@@ -97,9 +106,13 @@ fn processor(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a library is one that only Apple changes.
-fn is_systems(library: &str) -> bool {
-    (library.starts_with("/usr/lib/") || library.starts_with("/System/")) && !library.contains("/../")
+/// Whether a library is one that only Apple, or root's Nix, changes.
+fn may_load(library: &str, allowed: Libraries) -> bool {
+    let places: &[&str] = match allowed {
+        Libraries::Systems => &["/usr/lib/", "/System/"],
+        Libraries::OrTheStores => &["/usr/lib/", "/System/", "/nix/store/"],
+    };
+    places.iter().any(|place| library.starts_with(place)) && !library.contains("/../")
 }
 
 /// The libraries that a little-endian 64-bit Mach-O executable loads (`mach-o/loader.h`); `None` if it is no such program.
@@ -186,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let judged = |bytes: &[u8]| {
             std::fs::write(folder.path().join("rcc.linux"), bytes).unwrap();
-            read(folder.path(), "rcc.linux", Kind::Guest).map(drop)
+            read(folder.path(), "rcc.linux", Kind::Guest, Libraries::Systems).map(drop)
         };
         let mut program = vec![0; 64];
         program[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -205,10 +218,13 @@ mod tests {
     fn a_link_is_not_installed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", folder.path().join("rcc")).unwrap();
-        assert_eq!(read(folder.path(), "rcc", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(read(folder.path(), "rcc", Kind::Static, Libraries::Systems).unwrap_err().code, Code::SETUP_SOURCE);
         let huge = std::fs::File::create(folder.path().join("rcc-hook")).unwrap();
         huge.set_len(1 << 40).unwrap();
-        assert_eq!(read(folder.path(), "rcc-hook", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(
+            read(folder.path(), "rcc-hook", Kind::Static, Libraries::Systems).unwrap_err().code,
+            Code::SETUP_SOURCE
+        );
     }
 
     /// A Mach-O executable with these load commands.
@@ -234,7 +250,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let judged = |bytes: &[u8]| {
             std::fs::write(folder.path().join("rcc"), bytes).unwrap();
-            read(folder.path(), "rcc", Kind::Mac).map(drop)
+            read(folder.path(), "rcc", Kind::Mac, Libraries::Systems).map(drop)
         };
         let system =
             [(0xc, "/usr/lib/libSystem.B.dylib"), (0xc, "/System/Library/Frameworks/Security.framework/Security")];
@@ -247,6 +263,9 @@ mod tests {
                 assert!(error.what.contains("which is not the system's"), "{library}: {error}");
             }
         }
+        let store = mach_o(2, &[system[0], (0xc, "/nix/store/x-libiconv/lib/libiconv.2.dylib")]);
+        assert!(judged(&store).is_err());
+        read(folder.path(), "rcc", Kind::Mac, Libraries::OrTheStores).unwrap();
         let whole = mach_o(2, &system);
         for cut in [0, 4, 31, 40, whole.len() - 1] {
             assert!(judged(&whole[..cut]).is_err(), "cut at {cut}");

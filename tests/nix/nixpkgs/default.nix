@@ -118,6 +118,7 @@ let
 
   base = {
     inherit lib mkDerivation runCommand;
+    path = ./.;
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;

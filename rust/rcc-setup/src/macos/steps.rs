@@ -44,18 +44,18 @@ pub struct Request {
     pub restart: bool,
 }
 
-fn place(folder: &'static str, mode: u32) -> Place {
+fn roots(folder: &'static str, mode: u32) -> Place {
     Place { folder, owner: ROOT, mode }
 }
 
 fn program_place(name: &str) -> Place {
-    if name == SHIM { Place { folder: FOLDER, owner: (0, NET_GROUP_ID), mode: 0o2755 } } else { place(FOLDER, 0o755) }
+    if name == SHIM { Place { folder: FOLDER, owner: (0, NET_GROUP_ID), mode: 0o2755 } } else { roots(FOLDER, 0o755) }
 }
 
 /// Whether nix-darwin's module sets rcc up here: its daemons run the store's programs.
 pub fn unmanaged(mac: &dyn Mac) -> Result<(), Problem> {
     let file = format!("{FIREWALL_LABEL}.plist");
-    match mac.found(place(daemons::FOLDER, 0o644), &file)? {
+    match mac.found(roots(daemons::FOLDER, 0o644), &file)? {
         Found::File(bytes) if String::from_utf8_lossy(&bytes).contains("<string>/nix/store/") => Err(Problem::new(
             Code::SETUP_NIXOS,
             "nix-darwin",
@@ -73,20 +73,20 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
         Step::new(
             POLICY,
             || look_policy(mac),
-            || mac.write(place(POLICY_FOLDER, 0o644), POLICY_NAME, request.policy.as_bytes()),
+            || mac.write(roots(POLICY_FOLDER, 0o644), POLICY_NAME, request.policy.as_bytes()),
         ),
         folder(mac, LOGS, 0o750),
     ];
     for new in &request.programs {
         steps.push(file(mac, program_place(new.name), new.name.to_owned(), new.bytes.clone()));
     }
-    steps.push(Step::new("/usr/local/bin/rcc", || look_link(mac), || mac.link(place(LINKS, 0o755), "rcc", LINK)));
-    steps.push(file(mac, place(NEWSYSLOG, 0o644), "rcc.conf".to_owned(), ROTATION.into()));
+    steps.push(link(mac));
+    steps.push(file(mac, roots(NEWSYSLOG, 0o644), "rcc.conf".to_owned(), ROTATION.into()));
     // Emptied at each start of the Mac; the firewall's daemon makes it then.
     steps.push(folder(mac, RUN, 0o755));
     for daemon in daemons::all(FOLDER) {
         let text = daemon.text.clone().into_bytes();
-        steps.push(file(mac, place(daemons::FOLDER, 0o644), daemon.file(), text));
+        steps.push(file(mac, roots(daemons::FOLDER, 0o644), daemon.file(), text));
         let (label, again) = (daemon.label, daemons::all(FOLDER));
         let again = again.into_iter().find(|other| other.label == label);
         steps.push(Step::new(
@@ -108,16 +108,17 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
     steps
 }
 
-/// What a Mac's configuration (nix-darwin) can't do by itself: folders of the gateway's, and the programs that carry the
-/// machine's traffic, with their group's bit, which no store keeps. Everything else is declared there.
-pub fn place_carrier(mac: &dyn Mac, programs: Vec<Program>) -> Vec<Step<'_>> {
+/// What a Mac's configuration (nix-darwin) can't do by itself: folders of the gateway's, and the programs where people run
+/// them, one with its group's bit, which no store keeps. Everything else is declared there.
+pub fn place(mac: &dyn Mac, programs: Vec<Program>) -> Vec<Step<'_>> {
     let mut steps = vec![folder(mac, LOGS, 0o750), folder(mac, RUN, 0o755)];
     // The shim last: what it starts is there before.
-    let mut carriers: Vec<Program> = programs.into_iter().filter(|program| program.name.starts_with(SHIM)).collect();
-    carriers.sort_by_key(|program| program.name == SHIM);
-    for program in carriers {
+    let mut programs = programs;
+    programs.sort_by_key(|program| program.name == SHIM);
+    for program in programs {
         steps.push(file(mac, program_place(program.name), program.name.to_owned(), program.bytes));
     }
+    steps.push(link(mac));
     steps
 }
 
@@ -155,7 +156,7 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         steps.push(Step::new(
             format!("{}/{name}", daemons::FOLDER),
             move || look_gone(mac, daemons::FOLDER, &name),
-            move || mac.remove(place(daemons::FOLDER, 0o644), &again),
+            move || mac.remove(roots(daemons::FOLDER, 0o644), &again),
         ));
     }
     for (folder, name) in [
@@ -167,12 +168,12 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
     ] {
         steps.push(gone(mac, folder, name));
     }
-    steps.push(Step::new("/usr/local/bin/rcc", || look_link_gone(mac), || mac.remove(place(LINKS, 0o755), "rcc")));
+    steps.push(Step::new("/usr/local/bin/rcc", || look_link_gone(mac), || mac.remove(roots(LINKS, 0o755), "rcc")));
     steps.push(gone(mac, "/usr/local/libexec", "rcc"));
-    let roots = Place { folder: LOGS, owner: ROOT, mode: 0o700 };
+    let given = Place { folder: LOGS, owner: ROOT, mode: 0o700 };
     match keep {
         Keep::PolicyAndLog => {
-            steps.push(Step::new("/var/log/rcc", move || look_given(mac, roots), move || mac.make(roots, "rcc")));
+            steps.push(Step::new("/var/log/rcc", move || look_given(mac, given), move || mac.make(given, "rcc")));
         }
         Keep::Nothing => {
             steps.push(gone(mac, LOGS, "rcc"));
@@ -184,7 +185,7 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         || accounts::look_gone(mac),
         move || {
             // What is still this user's would be the next one's of its id.
-            for look in [look_none(mac, &gateways, ""), look_given(mac, roots)] {
+            for look in [look_none(mac, &gateways, ""), look_given(mac, given)] {
                 if look? != Look::Done {
                     let what = "something is still this user's: the gateway runs, or the log was not given to root";
                     return Err(Problem::new(Code::SETUP_USER, "_rcc", what, "run rcc uninstall again"));
@@ -255,16 +256,20 @@ fn folder<'a>(mac: &'a dyn Mac, above: &'static str, mode: u32) -> Step<'a> {
     )
 }
 
+fn link(mac: &dyn Mac) -> Step<'_> {
+    Step::new("/usr/local/bin/rcc", || look_link(mac), || mac.link(roots(LINKS, 0o755), "rcc", LINK))
+}
+
 fn look_policy(mac: &dyn Mac) -> Result<Look, Problem> {
     // Whatever root has there is root's word; the firewall says what is wrong with it.
-    Ok(match mac.found(place(POLICY_FOLDER, 0o644), POLICY_NAME)? {
+    Ok(match mac.found(roots(POLICY_FOLDER, 0o644), POLICY_NAME)? {
         Found::Nothing => Look::Todo("written: what a first session needs".into()),
         _ => Look::Done,
     })
 }
 
 fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
-    match mac.found(place(LINKS, 0o755), "rcc")? {
+    match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Link(target) if target == LINK => Ok(Look::Done),
         Found::Nothing => Ok(Look::Todo(format!("made, to {LINK}"))),
         Found::Link(target) if crate::layout::is_ours(&target) => Ok(Look::Todo(format!("from {target} to {LINK}"))),
@@ -274,7 +279,7 @@ fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
 }
 
 fn look_link_gone(mac: &dyn Mac) -> Result<Look, Problem> {
-    match mac.found(place(LINKS, 0o755), "rcc")? {
+    match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Nothing => Ok(Look::Done),
         Found::Link(target) if crate::layout::is_ours(&target) => Ok(Look::Todo("removed".into())),
         Found::Link(target) => Err(crate::layout::foreign_link(&target)),
@@ -291,7 +296,7 @@ fn look_gateway(mac: &dyn Mac, daemon: &Daemon, restart: bool) -> Result<Look, P
 
 /// pf, as the installed program reads it back.
 fn look_firewall(mac: &dyn Mac) -> Result<Look, Problem> {
-    let program = place(FOLDER, 0o755);
+    let program = roots(FOLDER, 0o755);
     if !matches!(mac.found(program, "rcc-firewall")?, Found::File(_)) {
         return Ok(Look::Todo("put in force".into()));
     }
@@ -344,7 +349,7 @@ fn gone<'a>(mac: &'a dyn Mac, folder: &'static str, name: &'static str) -> Step<
     Step::new(
         format!("{folder}/{name}"),
         move || look_gone(mac, folder, name),
-        move || mac.remove(place(folder, 0o755), name),
+        move || mac.remove(roots(folder, 0o755), name),
     )
 }
 
@@ -373,5 +378,5 @@ fn older(mac: &dyn Mac) -> Result<Vec<String>, Problem> {
 }
 
 fn remove_older(mac: &dyn Mac) -> Result<(), Problem> {
-    older(mac)?.iter().try_for_each(|name| mac.remove(place(PROGRAMS, 0o755), name))
+    older(mac)?.iter().try_for_each(|name| mac.remove(roots(PROGRAMS, 0o755), name))
 }
