@@ -194,6 +194,7 @@ fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut 
         )),
         Err(problem) => report.problems.push(problem),
     }
+    report.notes.extend(macos::unlinked(&mac));
     if person.is_none() {
         report.notes.push("who may start sessions stands in `users` of /etc/rcc/policy.toml".into());
     }
@@ -213,7 +214,10 @@ fn place(how: &How) -> Report {
         let wrong = || Problem::new(Code::SETUP_ROOT, "rcc-setup place", "this is no Mac", remedy);
         if cfg!(target_os = "macos") { Ok(()) } else { Err(wrong()) }
     };
-    match on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?))) {
+    match on_a_mac()
+        .and_then(|()| asker::root())
+        .and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?)))
+    {
         Ok((lock, programs)) => {
             all(&macos::place(&macos::System, programs), how, &mut report);
             drop(lock);
