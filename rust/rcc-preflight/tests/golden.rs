@@ -227,6 +227,18 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
             json!([{ "source": "/Users/alice", "read_only": true }]),
         ),
         (
+            "a machine that sees keys by another spelling",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/users/alice/.SSH", "read_only": true }]),
+        ),
+        (
+            "a machine that sees the disk by another name",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/System/Volumes/Data", "read_only": true }]),
+        ),
+        (
             "a machine as Podman makes it",
             Code::CHECK_MACHINE,
             "/macos/machine/known/mounts",

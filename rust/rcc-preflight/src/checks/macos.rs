@@ -6,8 +6,8 @@ use crate::facts::{Accounts, Daemon, Facts, MacOs, Nix, Pf};
 use crate::system::Family;
 use crate::{probe, version};
 use rcc_proto::macos::{
-    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, NET_GROUP_ID,
-    SSH_PORT, USER, USER_ID,
+    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, GVPROXY, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP,
+    NET_GROUP_ID, SSH_PORT, USER, USER_ID,
 };
 use rcc_report::{Code, Problem, quoted};
 use std::path::Path;
@@ -16,8 +16,6 @@ use std::path::Path;
 const MACOS: (u32, u32, u32) = (13, 0, 0);
 /// The oldest Podman: before, machines ran in qemu with another way out.
 const PODMAN: (u32, u32, u32) = (5, 0, 0);
-/// The gvproxy that was read for what a guest can ask of it.
-pub const GVPROXY: &str = "0.8.9";
 
 /// All of them, in the order of the report.
 pub const CHECKS: &[Check] = &[
@@ -351,11 +349,13 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
         }
         let home = facts.person.get().ok().and_then(|person| person.home.clone());
         for mount in &machine.mounts {
-            // The home, what holds it, and what is the system's: a project is none of these.
-            let holds_home = home.as_ref().is_none_or(|home| home.starts_with(&mount.source));
-            let system = ["/Users", "/private", "/var", "/etc", "/Volumes", "/System", "/Library", "/usr", "/opt"];
-            if holds_home || system.iter().any(|place| mount.source == Path::new(place)) {
-                problem(mount.source.display().to_string(), "the machine sees it, and with it more than projects");
+            // The launcher takes no other as a project's.
+            let why = home
+                .as_ref()
+                .map_or(Some("nobody knows your home folder"), |home| rcc_host::macos::no_project(&mount.source, home));
+            if let Some(why) = why {
+                let what = format!("the machine sees it, and it is no project: {why}");
+                problem(mount.source.display().to_string(), &what);
             }
         }
         fails(
