@@ -179,6 +179,12 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
         ("no podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known", json!(null)),
         ("old podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known/version", json!("podman version 4.9.4")),
         (
+            "a podman of somebody's",
+            Code::CHECK_MAC_PODMAN,
+            "/macos/podman/known/program/writable_by_others",
+            json!("/opt/homebrew/Cellar/podman/5.8.0/bin/podman"),
+        ),
+        (
             "a podman of Homebrew's",
             Code::CHECK_MAC_PODMAN,
             "/macos/podman/known/program/writable_by_others",

@@ -14,8 +14,8 @@ use std::path::Path;
 
 /// The oldest macOS: Podman 5 and the Virtualization framework's file sharing want it.
 const MACOS: (u32, u32, u32) = (13, 0, 0);
-/// The oldest Podman: before, machines ran in qemu with another way out.
-const PODMAN: (u32, u32, u32) = (5, 0, 0);
+/// The oldest Podman: its machines were read. vfkit of before 0.6 makes its socket where gvproxy's profile lets nothing be sent to.
+const PODMAN: (u32, u32, u32) = (5, 8, 0);
 
 /// All of them, in the order of the report.
 pub const CHECKS: &[Check] = &[
@@ -193,7 +193,7 @@ fn podman(mac: &MacOs) -> Outcome {
         match version::of(&podman.version) {
             None => return Outcome::Unknown(format!("podman says `{}`", podman.version)),
             Some(found) if found < PODMAN => {
-                let what = "rcc was written for podman 5.0 and later";
+                let what = "rcc was written for podman 5.8 and later";
                 let remedy = Family::MacOs.upgrade("podman");
                 return Outcome::Fail(vec![Problem::new(Code::CHECK_MAC_PODMAN, &podman.version, what, remedy)]);
             }
