@@ -10,8 +10,13 @@
 }:
 let
   inherit (stdenv.hostPlatform) isLinux isDarwin;
-  # The carrier of the agents' traffic is of one version; `rcc check` says so where nixpkgs has another.
-  pinned = "0.8.9";
+  # The carrier of the agents' traffic is of the one version that was read for what a guest can ask of it.
+  pinned = lib.fileContents ../rust/rcc-proto/gvproxy-version;
+  carrier =
+    if gvproxy.version == pinned then
+      gvproxy
+    else
+      throw "rcc was read with gvproxy ${pinned}, and this nixpkgs has ${gvproxy.version}: give rcc a nixpkgs that has it (inputs.nixpkgs)";
 in
 rustPlatform.buildRustPackage {
   pname = "rcc";
@@ -34,8 +39,8 @@ rustPlatform.buildRustPackage {
     lib.optionalString isDarwin ''
       for program in rcc rcc-hook rcc-forward; do cp ${guest}/bin/$program $out/bin/$program.linux; done
     ''
-    + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
-      cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
+    + lib.optionalString isDarwin ''
+      cp ${carrier}/bin/gvproxy $out/bin/gvproxy.pinned
     '';
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;

@@ -325,6 +325,10 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     if person.home.starts_with(path) {
         return refuse("it is the home folder, or holds it".into());
     }
+    #[cfg(target_os = "macos")]
+    if let Some(what) = rcc_host::macos::no_project(path, &person.home) {
+        return refuse(what.into());
+    }
     if SHARED.iter().any(|p| path == Path::new(p)) {
         return refuse("it holds other users' files".into());
     }

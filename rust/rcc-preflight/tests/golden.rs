@@ -179,6 +179,12 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
         ("no podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known", json!(null)),
         ("old podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known/version", json!("podman version 4.9.4")),
         (
+            "a podman of somebody's",
+            Code::CHECK_MAC_PODMAN,
+            "/macos/podman/known/program/writable_by_others",
+            json!("/opt/homebrew/Cellar/podman/5.8.0/bin/podman"),
+        ),
+        (
             "a podman of Homebrew's",
             Code::CHECK_MAC_PODMAN,
             "/macos/podman/known/program/writable_by_others",
@@ -225,6 +231,18 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
             Code::CHECK_MACHINE,
             "/macos/machine/known/mounts",
             json!([{ "source": "/Users/alice", "read_only": true }]),
+        ),
+        (
+            "a machine that sees keys by another spelling",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/users/alice/.SSH", "read_only": true }]),
+        ),
+        (
+            "a machine that sees the disk by another name",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/System/Volumes/Data", "read_only": true }]),
         ),
         (
             "a machine as Podman makes it",

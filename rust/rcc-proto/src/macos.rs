@@ -28,6 +28,12 @@ pub const FORWARD_PORT: u16 = 47081;
 /// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
 pub const SSH_PORT: u16 = 47022;
 
+/// The version of gvproxy that was read for what a guest can ask of it, and the only one that is set up. Workflows and Nix
+/// read the same file.
+pub const GVPROXY: &str = include_str!("../gvproxy-version").trim_ascii();
+/// Where gvproxy's program is, by Go's name: a program of Go's has it within itself.
+pub const GVPROXY_SOURCE: &str = "github.com/containers/gvisor-tap-vsock/cmd/gvproxy";
+
 /// The agents' own Podman machine.
 pub const MACHINE: &str = "rcc";
 /// Below a person's home: what Podman keeps of that machine, apart from their own machines, in `config` (`XDG_CONFIG_HOME`)

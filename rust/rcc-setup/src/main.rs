@@ -194,6 +194,7 @@ fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut 
         )),
         Err(problem) => report.problems.push(problem),
     }
+    report.notes.extend(macos::unlinked(&mac));
     if person.is_none() {
         report.notes.push("who may start sessions stands in `users` of /etc/rcc/policy.toml".into());
     }

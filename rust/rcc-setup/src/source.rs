@@ -1,5 +1,6 @@
 //! The programs that are installed: those that lie beside the running one.
 
+use rcc_proto::macos::{GVPROXY, GVPROXY_SOURCE};
 use rcc_report::{Code, Problem};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -21,7 +22,7 @@ const MACOS: [(&str, Kind); 9] = [
     ("rcc-firewall", Kind::Mac),
     ("rcc-setup", Kind::Mac),
     ("gvproxy", Kind::Mac),
-    ("gvproxy.pinned", Kind::Mac),
+    ("gvproxy.pinned", Kind::Carrier),
     ("rcc.linux", Kind::Guest),
     ("rcc-hook.linux", Kind::Guest),
     ("rcc-forward.linux", Kind::Guest),
@@ -34,6 +35,8 @@ enum Kind {
     Static,
     /// macOS's, of one processor, with libraries of the system's alone.
     Mac,
+    /// The same, and gvproxy of the version that was read.
+    Carrier,
     /// Linux's, without a loader and of this Mac's processor: the launcher puts it into the agents' machine.
     Guest,
 }
@@ -81,13 +84,16 @@ fn read(folder: &Path, name: &'static str, kind: Kind, allowed: Libraries) -> Re
     if kind == Kind::Guest && processor(&bytes) != Some(std::env::consts::ARCH) {
         return Err(wrong(&path, "it is not a Linux program of this Mac's processor"));
     }
+    if kind == Kind::Carrier {
+        is_pinned(&bytes, allowed).map_err(|what| wrong(&path, &what))?;
+    }
     match kind {
         Kind::Static | Kind::Guest => match interpreter(&bytes) {
             Some(false) => Ok(Program { name, bytes }),
             Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
             None => Err(wrong(&path, "it is not a 64-bit ELF program")),
         },
-        Kind::Mac => match libraries(&bytes) {
+        Kind::Mac | Kind::Carrier => match libraries(&bytes) {
             None => Err(wrong(&path, "it is not a 64-bit Mach-O program of one processor")),
             Some(all) => match all.iter().find(|library| !may_load(library, allowed)) {
                 None => Ok(Program { name, bytes }),
@@ -104,6 +110,22 @@ fn processor(bytes: &[u8]) -> Option<&'static str> {
         (b"\x7fELF", [0xb7, 0]) => Some("aarch64"),
         _ => None,
     }
+}
+
+/// Whether a program of Go's is the gvproxy that was read, by what Go's linker writes into each (`runtime/debug.BuildInfo`). It
+/// tells a mistake, not a forgery: what lies beside setup is believed as setup itself is. A build in Nix has no version of
+/// its own there; Nix's package compares it.
+fn is_pinned(bytes: &[u8], allowed: Libraries) -> Result<(), String> {
+    let module = GVPROXY_SOURCE.strip_suffix("/cmd/gvproxy").unwrap_or(GVPROXY_SOURCE);
+    let line = match allowed {
+        Libraries::Systems => format!("\nmod\t{module}\tv{GVPROXY}\t"),
+        Libraries::OrTheStores => format!("\nmod\t{module}\t"),
+    };
+    let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    if has(&format!("path\t{GVPROXY_SOURCE}\n")) && has(&line) {
+        return Ok(());
+    }
+    Err(format!("it is not gvproxy {GVPROXY}, built as: go install {GVPROXY_SOURCE}@v{GVPROXY}"))
 }
 
 /// Whether a library is one that only Apple, or root's Nix, changes.
@@ -243,6 +265,39 @@ mod tests {
         let (count, size) = (u32::try_from(loads.len()).unwrap(), u32::try_from(commands.len()).unwrap());
         let header = [0xfeed_facf, 0x0100_000c, 0, kind, count, size, 0x0020_0085, 0];
         header.iter().flat_map(|word: &u32| word.to_le_bytes()).chain(commands).collect()
+    }
+
+    #[test]
+    fn the_carrier_is_of_the_version_that_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = mach_o(2, &[(0xc, "/usr/lib/libSystem.B.dylib")]);
+        let judged = |info: &str, allowed| {
+            let bytes = [&program[..], info.as_bytes()].concat();
+            std::fs::write(folder.path().join("gvproxy.pinned"), bytes).unwrap();
+            read(folder.path(), "gvproxy.pinned", Kind::Carrier, allowed).map(drop).map_err(|problem| problem.what)
+        };
+        // As `go version -m` shows it of what `go install` made, but for the sums.
+        let module = "github.com/containers/gvisor-tap-vsock";
+        let info = |version: &str| {
+            format!("path\t{module}/cmd/gvproxy\nmod\t{module}\t{version}\th1:x=\ndep\tgithub.com/x/y\tv0.8.9\th1:y=\n")
+        };
+        judged(&info(&format!("v{GVPROXY}")), Libraries::Systems).unwrap();
+        for other in ["v0.8.8", "v0.8.90", "v0.8.9-rc1", "(devel)"] {
+            assert!(judged(&info(other), Libraries::Systems).unwrap_err().contains("go install"), "{other}");
+        }
+        judged(&info("(devel)"), Libraries::OrTheStores).unwrap();
+        for none in ["", "path\tgithub.com/x/gvproxy\nmod\tgithub.com/x\tv0.8.9\th1:x=\n"] {
+            assert!(judged(none, Libraries::Systems).is_err() && judged(none, Libraries::OrTheStores).is_err());
+        }
+    }
+
+    #[test]
+    fn the_carriers_version_stands_in_one_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix"] {
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(text.contains("rust/rcc-proto/gvproxy-version") && !text.contains(GVPROXY), "{file}");
+        }
     }
 
     #[test]

@@ -233,8 +233,12 @@ impl Host {
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| open(&e.to_string()))?;
         let port = listener.local_addr().map_err(|e| open(&e.to_string()))?.port();
-        // The control: somebody does listen there.
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|e| open(&format!("the canary's own port: {e}")))?;
+        // The control, before each attempt and after the last: somebody does listen there.
+        let listens = || {
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+            connected.map(drop).map_err(|e| open(&format!("the canary's own port: {e}")))
+        };
+        listens()?;
         let shim = self.programs.join(SHIM);
         let mut probe = Command::new(&shim);
         probe.args([PROBE, &port.to_string()]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
@@ -244,7 +248,9 @@ impl Host {
             Some(1) => return Err(open("pf lets gvproxy's group reach this Mac's loopback")),
             _ => return Err(open(&format!("{} could not try it: {status}", shim.display()))),
         }
+        listens()?;
         let output = self.in_machine(record, &guest::canary(port), &[])?;
+        listens()?;
         match String::from_utf8_lossy(&output.stdout).trim() {
             "closed" if output.status.success() => Ok(()),
             "open" => Err(open("the machine's root reaches this Mac's loopback")),

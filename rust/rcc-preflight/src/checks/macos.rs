@@ -6,17 +6,16 @@ use crate::facts::{Accounts, Daemon, Facts, MacOs, Nix, Pf};
 use crate::system::Family;
 use crate::{probe, version};
 use rcc_proto::macos::{
-    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, LABELS, NET_GROUP, NET_GROUP_ID, SSH_PORT, USER, USER_ID,
+    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, GVPROXY, LABELS, NET_GROUP, NET_GROUP_ID, SSH_PORT, USER,
+    USER_ID,
 };
 use rcc_report::{Code, Problem, quoted};
 use std::path::Path;
 
 /// The oldest macOS: Podman 5 and the Virtualization framework's file sharing want it.
 const MACOS: (u32, u32, u32) = (13, 0, 0);
-/// The oldest Podman: before, machines ran in qemu with another way out.
-const PODMAN: (u32, u32, u32) = (5, 0, 0);
-/// The gvproxy that was read for what a guest can ask of it.
-pub const GVPROXY: &str = "0.8.9";
+/// The oldest Podman: its machines were read. vfkit of before 0.6 makes its socket where gvproxy's profile lets nothing be sent to.
+const PODMAN: (u32, u32, u32) = (5, 8, 0);
 
 /// A volume that shares the disk's space, and tells spellings apart.
 const OWN_VOLUME: &str = "diskutil apfs addVolume \"$(diskutil info / | awk '/APFS Container/ { print $3 }')\" 'Case-sensitive APFS' src, and have projects in /Volumes/src";
@@ -198,7 +197,7 @@ fn podman(mac: &MacOs) -> Outcome {
         match version::of(&podman.version) {
             None => return Outcome::Unknown(format!("podman says `{}`", podman.version)),
             Some(found) if found < PODMAN => {
-                let what = "rcc was written for podman 5.0 and later";
+                let what = "rcc was written for podman 5.8 and later";
                 let remedy = Family::MacOs.upgrade("podman");
                 return Outcome::Fail(vec![Problem::new(Code::CHECK_MAC_PODMAN, &podman.version, what, remedy)]);
             }
@@ -355,13 +354,14 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
         }
         let home = facts.person.get().ok().and_then(|person| person.home.clone());
         for mount in &machine.mounts {
-            // The home, what holds it, and what is the system's: a project is none of these.
-            let holds_home = home.as_ref().is_none_or(|home| home.starts_with(&mount.source));
-            let system = ["/Users", "/private", "/var", "/etc", "/Volumes", "/System", "/Library", "/usr", "/opt"];
-            if holds_home || system.iter().any(|place| mount.source == Path::new(place)) {
+            // The launcher takes no other as a project's.
+            let why = home
+                .as_ref()
+                .map_or(Some("nobody knows your home folder"), |home| rcc_host::macos::no_project(&mount.source, home));
+            if let Some(why) = why {
                 let place = mount.source.display().to_string();
                 let forget = format!("rcc machine forget {}", quoted(&place));
-                problem(place, "the machine sees it, and with it more than projects", &forget);
+                problem(place, &format!("the machine sees it, and it is no project: {why}"), &forget);
             }
         }
         fails(

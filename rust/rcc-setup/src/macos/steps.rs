@@ -27,6 +27,7 @@ const RUN: &str = "/var/run";
 const TOKEN: &str = "rcc-firewall.token";
 const ROOT: (u32, u32) = (0, 0);
 const GATEWAY: (u32, u32) = (USER_ID, GROUP_ID);
+const GATEWAYS: [Role; 3] = [Role::Serve, Role::Worker, Role::Stray];
 /// How long the firewall may take to come into force, in tenths of a second.
 const PATIENCE: usize = 150;
 
@@ -55,8 +56,9 @@ fn program_place(name: &str) -> Place {
 /// Whether nix-darwin's module sets rcc up here: its daemons run the store's programs.
 pub fn unmanaged(mac: &dyn Mac) -> Result<(), Problem> {
     let file = format!("{FIREWALL_LABEL}.plist");
-    match mac.found(roots(daemons::FOLDER, 0o644), &file)? {
-        Found::File(bytes) if String::from_utf8_lossy(&bytes).contains("<string>/nix/store/") => Err(Problem::new(
+    // As the store has it, it can be written by nobody; setup's own can.
+    match mac.bytes(daemons::FOLDER, &file)? {
+        Some(bytes) if String::from_utf8_lossy(&bytes).contains("<string>/nix/store/") => Err(Problem::new(
             Code::SETUP_NIXOS,
             "nix-darwin",
             "this Mac is made from its configuration, and what setup writes would not stay",
@@ -128,17 +130,20 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
     for label in [GATEWAY_LABEL, STATUS_LABEL] {
         steps.push(Step::new(label, move || launchd::look_gone(mac, label), move || launchd::unload(mac, label)));
     }
-    steps.push(gone(mac, FOLDER, SHIM));
+    steps.push(Step::new(
+        "what carries agents' machines, of every version",
+        || Ok(todo(&shims(mac)?)),
+        || shims(mac)?.iter().try_for_each(|shim| mac.remove(roots(PROGRAMS, 0o755), shim)),
+    ));
     steps.push(Step::new(
         "agents' machines",
         || look_none(mac, &[Role::Carrier], "lose their network"),
         || processes::end(mac, &[Role::Carrier]),
     ));
-    let gateways = [Role::Serve, Role::Worker, Role::Stray];
     steps.push(Step::new(
         "gateway",
-        move || look_none(mac, &gateways, "ended, sessions with it"),
-        move || processes::end(mac, &gateways),
+        || look_none(mac, &GATEWAYS, "ended, sessions with it"),
+        || processes::end(mac, &GATEWAYS),
     ));
     steps.push(Step::new(
         FIREWALL_LABEL,
@@ -150,6 +155,14 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         || look_firewall_gone(mac),
         || done(mac, &Call::new(firewall, &["remove"]), Code::FIREWALL_DRIFTED).map(drop),
     ));
+    // What is left is what the next run finishes by, where the firewall is still there.
+    steps.extend(rest(mac, keep).into_iter().map(|step| step.only_if(move || firewall_is_gone(mac))));
+    steps
+}
+
+/// What goes when nothing of pf's is rcc's any more.
+fn rest(mac: &dyn Mac, keep: Keep) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
     for daemon in daemons::all(FOLDER) {
         let name = daemon.file();
         let again = name.clone();
@@ -185,7 +198,7 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         || accounts::look_gone(mac),
         move || {
             // What is still this user's would be the next one's of its id.
-            for look in [look_none(mac, &gateways, ""), look_given(mac, given)] {
+            for look in [look_none(mac, &GATEWAYS, ""), look_given(mac, given)] {
                 if look? != Look::Done {
                     let what = "something is still this user's: the gateway runs, or the log was not given to root";
                     return Err(Problem::new(Code::SETUP_USER, "_rcc", what, "run rcc uninstall again"));
@@ -268,7 +281,17 @@ fn look_policy(mac: &dyn Mac) -> Result<Look, Problem> {
     })
 }
 
+/// What there is to say where no link is made: by Homebrew on Intel's processors, /usr/local/bin is its owner's.
+pub fn unlinked(mac: &dyn Mac) -> Option<String> {
+    mac.is_anothers(LINKS).then(|| {
+        format!("others than root can write {LINKS}, so there is no link in it; sessions start by {FOLDER}/rcc: alias rcc={FOLDER}/rcc")
+    })
+}
+
 fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
+    if mac.is_anothers(LINKS) {
+        return Ok(Look::Done);
+    }
     match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Link(target) if target == LINK => Ok(Look::Done),
         Found::Nothing => Ok(Look::Todo(format!("made, to {LINK}"))),
@@ -279,6 +302,9 @@ fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
 }
 
 fn look_link_gone(mac: &dyn Mac) -> Result<Look, Problem> {
+    if mac.is_anothers(LINKS) {
+        return Ok(Look::Done);
+    }
     match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Nothing => Ok(Look::Done),
         Found::Link(target) if crate::layout::is_ours(&target) => Ok(Look::Todo("removed".into())),
@@ -340,6 +366,18 @@ fn look_firewall_gone(mac: &dyn Mac) -> Result<Look, Problem> {
     Ok(Look::Todo("removed".into()))
 }
 
+fn firewall_is_gone(mac: &dyn Mac) -> Result<(), Problem> {
+    match look_firewall_gone(mac)? {
+        Look::Done => Ok(()),
+        Look::Todo(_) => Err(Problem::new(
+            Code::FIREWALL_DRIFTED,
+            ANCHOR,
+            "it is still there, so what it is taken away by stays as well",
+            "see what went wrong with it, and run rcc uninstall again",
+        )),
+    }
+}
+
 fn look_none(mac: &dyn Mac, roles: &[Role], effect: &str) -> Result<Look, Problem> {
     let runs = processes::all(mac)?.iter().any(|process| roles.contains(&process.role));
     Ok(if runs { Look::Todo(effect.into()) } else { Look::Done })
@@ -353,7 +391,7 @@ fn gone<'a>(mac: &'a dyn Mac, folder: &'static str, name: &'static str) -> Step<
     )
 }
 
-fn look_gone(mac: &dyn Mac, folder: &'static str, name: &str) -> Result<Look, Problem> {
+fn look_gone(mac: &dyn Mac, folder: &str, name: &str) -> Result<Look, Problem> {
     let new = format!("{name}.rcc-new");
     let there = mac.names(folder)?.iter().any(|found| *found == name || *found == new);
     Ok(if there { Look::Todo("removed".into()) } else { Look::Done })
@@ -368,6 +406,17 @@ fn look_given(mac: &dyn Mac, roots: Place) -> Result<Look, Problem> {
 
 fn todo(names: &[String]) -> Look {
     if names.is_empty() { Look::Done } else { Look::Todo(format!("removed: {}", names.join(", "))) }
+}
+
+/// The carriers' programs, below the folder of all versions: an older one's group pf knows as well.
+fn shims(mac: &dyn Mac) -> Result<Vec<String>, Problem> {
+    let mut all = Vec::new();
+    for version in mac.names(PROGRAMS)? {
+        if look_gone(mac, &format!("{PROGRAMS}/{version}"), SHIM)? != Look::Done {
+            all.push(format!("{version}/{SHIM}"));
+        }
+    }
+    Ok(all)
 }
 
 /// Folders of versions from which nothing runs any more.
