@@ -10,7 +10,7 @@
 }:
 let
   inherit (stdenv.hostPlatform) isLinux isDarwin;
-  # The carrier of the agents' traffic is of one version; `rcc check` says so where nixpkgs has another.
+  # The carrier of the agents' traffic is of one version.
   pinned = "0.8.9";
 in
 rustPlatform.buildRustPackage {
@@ -37,6 +37,11 @@ rustPlatform.buildRustPackage {
     + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
       cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
     '';
+  # For the module: which carrier there is, and which there must be.
+  passthru = lib.optionalAttrs isDarwin {
+    inherit pinned;
+    carrier = gvproxy.version;
+  };
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;
   meta = {

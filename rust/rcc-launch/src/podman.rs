@@ -55,9 +55,7 @@ pub fn run(spec: &ContainerSpec, machine: &Machine) -> Command {
 /// Rootless Podman keeps one process a user, which holds its namespaces. It keeps the streams of whoever makes it open as
 /// well, so that `rcc run … | cat` would never end: it is made beforehand, with streams that nobody waits for.
 pub fn hold_namespaces(machine: &Machine, spec: &ContainerSpec) {
-    let record = machine.runtime_dir.join("libpod/tmp/pause.pid");
-    let pid = fs::read_to_string(record).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    if pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
+    if namespaces_holder(machine).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists()) {
         return;
     }
     // If it fails, the call that follows says why.
@@ -112,25 +110,74 @@ fn forget(machine: &Machine, id: &str) {
 
 /// Waits for conmon's end: it writes down how a container ended even after Podman has removed it.
 fn monitor_ends(id: &str) {
-    let end = Instant::now() + CONMON_PATIENCE;
-    while monitored(id) && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    patiently(|| !monitored(id));
 }
 
 /// Takes away what conmon wrote down: the first Podman does itself, unless a process of its own was killed in between; the
 /// second, a folder, is left by Podman 5.8 in any case.
 pub fn forget_exit(machine: &Machine, id: &str) {
     let _gone_already = fs::remove_file(exits(machine).join(id));
-    let persisted = machine.runtime_dir.join("libpod/tmp/persist").join(id);
+    let persisted = persisted(machine).join(id);
     if persisted.exists() {
         monitor_ends(id);
         let _gone_already = fs::remove_dir_all(persisted);
     }
 }
 
+/// Takes away the empty folders that Podman 5 leaves of containers that did not start, such as the one of this name, when
+/// nobody has written down its id. One is somebody's while a conmon has it, or while a Podman runs that may be about to
+/// start one.
+fn forget_unstarted(machine: &Machine, name: &str) {
+    let empty = || entries(&persisted(machine)).filter(|folder| entries(folder).next().is_none());
+    if empty().next().is_none() {
+        return;
+    }
+    // It ends when the Podman has ended that it called to clear up.
+    patiently(|| calls("conmon", name).next().is_none());
+    let found: Vec<PathBuf> = empty().collect();
+    let holder = namespaces_holder(machine);
+    if !patiently(|| !processes().any(|pid| Some(pid) != holder && may_start_one(pid))) {
+        return;
+    }
+    for folder in found.iter().filter(|folder| !monitored(file_name(folder))) {
+        let _gone_or_used = fs::remove_dir(folder);
+    }
+}
+
+/// Whether a process is a Podman; but not one of a session that has its container.
+fn may_start_one(pid: i32) -> bool {
+    let words = words(pid);
+    let name = words.iter().find_map(|word| std::str::from_utf8(word).ok()?.strip_prefix("--name="));
+    words.first().is_some_and(|first| is_program(first, "podman"))
+        && name.is_none_or(|name| calls("conmon", name).next().is_none())
+}
+
+/// Waits until something is so, as long as conmon may take; whether it is.
+fn patiently(is_so: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + CONMON_PATIENCE;
+    loop {
+        if is_so() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Where Podman 5 has conmon write down how containers ended, each in a folder by its id.
+fn persisted(machine: &Machine) -> PathBuf {
+    machine.runtime_dir.join("libpod/tmp/persist")
+}
+
+/// The process that holds the person's namespaces for Podman.
+fn namespaces_holder(machine: &Machine) -> Option<i32> {
+    fs::read_to_string(machine.runtime_dir.join("libpod/tmp/pause.pid")).ok()?.trim().parse().ok()
+}
+
 /// How long conmon may take to follow its container.
-const CONMON_PATIENCE: Duration = Duration::from_millis(500);
+const CONMON_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether a conmon has this container in its arguments.
 fn monitored(id: &str) -> bool {
@@ -139,14 +186,28 @@ fn monitored(id: &str) -> bool {
 
 /// The processes of a program that have this word among their arguments.
 fn calls(program: &str, word: &str) -> impl Iterator<Item = i32> {
-    let all = entries(Path::new("/proc")).filter_map(|process| file_name(&process).parse().ok());
-    all.filter(move |pid| is_call(*pid, program, word))
+    processes().filter(move |pid| is_call(*pid, program, word))
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    entries(Path::new("/proc")).filter_map(|process| file_name(&process).parse().ok())
 }
 
 fn is_call(pid: i32, program: &str, word: &str) -> bool {
+    let words = words(pid);
+    words
+        .split_first()
+        .is_some_and(|(first, more)| is_program(first, program) && more.iter().any(|w| w == word.as_bytes()))
+}
+
+fn is_program(first_word: &[u8], program: &str) -> bool {
+    first_word.ends_with(program.as_bytes())
+}
+
+/// The words by which a process was started; none of one that has ended.
+fn words(pid: i32) -> Vec<Vec<u8>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split(|byte| *byte == 0);
-    words.next().is_some_and(|first| first.ends_with(program.as_bytes())) && words.any(|w| w == word.as_bytes())
+    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
 /// Kills the processes of a program that have this word among their arguments, and waits for their end; whether there were any.
@@ -304,6 +365,7 @@ pub fn remove(machine: &Machine, spec: &ContainerSpec, name: &str, id: Option<&s
     if let Some(id) = id {
         forget(machine, &id);
     }
+    forget_unstarted(machine, name);
 }
 
 #[cfg(test)]

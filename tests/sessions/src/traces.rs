@@ -57,15 +57,9 @@ impl Traces {
 
     /// Demands that within a few seconds nothing is there that was not there before.
     pub fn nothing_more(&self, rig: &Rig<'_>) -> Result<()> {
-        self.nothing_more_but(rig, |_| false)
-    }
-
-    /// The same, but for lines that do not count.
-    pub fn nothing_more_but(&self, rig: &Rig<'_>, of_no_account: impl Fn(&str) -> bool) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
-            let mut now = Self::now(rig)?;
-            now.0.retain(|line| !of_no_account(line));
+            let now = Self::now(rig)?;
             let more = now.beyond(self);
             if more.is_empty() {
                 return Ok(());

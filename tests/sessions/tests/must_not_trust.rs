@@ -400,7 +400,7 @@ volumes = ["/home/dev/.ssh:/mnt"]
 runtime = "evil"
 conmon_path = ["/home/dev/fake/conmon"]
 hooks_dir = ["/home/dev/hooks.d"]
-helper_binaries_dir = ["/home/dev/fake"]
+helper_binaries_dir = ["/home/dev/fake", "/usr/lib/podman", "/usr/libexec/podman"]
 [engine.runtimes]
 evil = ["/home/dev/fake/crun"]
 "#;
@@ -547,29 +547,32 @@ fn descriptors(rig: &Rig<'_>) -> Result<()> {
 
 /// Each trap catches somebody.
 fn controls(rig: &Rig<'_>) -> Result<()> {
-    let podman = |variable: &str, value: &str| -> Result<Vec<String>> {
+    let podman = |variable: &str, value: &str| -> Result<(Vec<String>, String)> {
         user(rig, "rm -f ~/heard")?;
         let mut command = in_plain_podman(rig, "", "true");
-        command.env(variable, value).output()?;
-        Ok(heard(rig))
+        let output = command.env(variable, value).output()?;
+        Ok((heard(rig), shown(&output)))
     };
+    // Podman 4 passes over the conmon that it is told of, as it has no version; Podman 5 starts it.
+    let configured: &[&str] = &["crun", "conmon"];
     for (variable, value, by) in [
-        ("CONTAINERS_CONF", "/home/dev/xdg/containers/containers.conf", "crun"),
-        ("XDG_CONFIG_HOME", "/home/dev/xdg", "crun"),
+        ("CONTAINERS_CONF", "/home/dev/xdg/containers/containers.conf", configured),
+        ("XDG_CONFIG_HOME", "/home/dev/xdg", configured),
         // ~/.config alone.
-        ("USER", "dev", "crun"),
-        ("BASH_ENV", "/home/dev/start", "start file"),
-        ("PATH", "/home/dev/fake:/usr/bin:/bin", "podman"),
-        ("LD_PRELOAD", "/home/dev/libraries/evil.so", "loaded into podman"),
-        ("LD_LIBRARY_PATH", "/home/dev/libraries", "loaded into podman"),
+        ("USER", "dev", configured),
+        ("BASH_ENV", "/home/dev/start", &["start file"]),
+        ("PATH", "/home/dev/fake:/usr/bin:/bin", &["podman"]),
+        ("LD_PRELOAD", "/home/dev/libraries/evil.so", &["loaded into podman"]),
+        ("LD_LIBRARY_PATH", "/home/dev/libraries", &["loaded into podman"]),
     ] {
-        let heard = podman(variable, value)?;
-        ensure!(heard.iter().any(|line| line.contains(by)), "{variable} is a trap for nobody: {heard:?}");
+        let (heard, said) = podman(variable, value)?;
+        let is_by = |line: &String| by.iter().any(|program| line.contains(program));
+        ensure!(heard.iter().any(is_by), "{variable} is a trap for nobody: {heard:?}: {said}");
     }
     // The machine's own hooks and mounts.
     user(rig, "rm ~/.config/containers/*")?;
-    let heard = podman("USER", "dev")?;
-    ensure!(heard == ["hook"], "a folder of hooks is a trap for nobody: {heard:?}");
+    let (heard, said) = podman("USER", "dev")?;
+    ensure!(heard == ["hook"], "a folder of hooks is a trap for nobody: {heard:?}: {said}");
     root(
         "rm /usr/share/containers/oci/hooks.d/evil.json; echo /home/dev/.ssh:/mnt >~dev/.config/containers/mounts.conf",
     )?;

@@ -18,6 +18,9 @@ const PODMAN: (u32, u32, u32) = (5, 0, 0);
 /// The gvproxy that was read for what a guest can ask of it.
 pub const GVPROXY: &str = "0.8.9";
 
+/// A volume that shares the disk's space, and tells spellings apart.
+const OWN_VOLUME: &str = "diskutil apfs addVolume \"$(diskutil info / | awk '/APFS Container/ { print $3 }')\" 'Case-sensitive APFS' src, and have projects in /Volumes/src";
+
 /// All of them, in the order of the report.
 pub const CHECKS: &[Check] = &[
     shared::USER,
@@ -105,8 +108,9 @@ pub const CHECKS: &[Check] = &[
         name: "file systems",
         part: Part::Whole,
         setup: None,
-        why: "git, npm and compilers want links, modes and locks in the project.",
-        by_hand: "Have projects on APFS of this Mac's own disk.",
+        why: "git, npm and compilers want links, modes and locks in the project. Where `.ENVRC` is `.envrc`, as on a Mac's usual \
+              volume, what covers the one does not cover the other.",
+        by_hand: "Have projects on a volume of case-sensitive APFS: Disk Utility, Add Volume.",
         judge: file_systems,
     },
     Check {
@@ -393,14 +397,13 @@ fn file_systems(facts: &Facts) -> Outcome {
                 ));
             }
         }
-        let insensitive = facts.macos.as_ref().and_then(|mac| mac.folders.get().ok());
-        let insensitive = insensitive
-            .into_iter()
-            .flatten()
-            .any(|folder| folder.of == "project" && folder.case_sensitive == Some(false));
+        let folders = facts.macos.as_ref().and_then(|mac| mac.folders.get().ok()).into_iter().flatten();
+        for folder in folders.filter(|folder| folder.of == "project" && folder.case_sensitive == Some(false)) {
+            let what = "names that differ in case are one there, and the machine's kernel does not know it: a protected file could be written by another spelling";
+            lacking.push(Problem::new(Code::CHECK_FILE_SYSTEM, folder.path.display().to_string(), what, OWN_VOLUME));
+        }
         let kinds: Vec<String> = places.iter().map(|p| format!("{}: {}", p.of, p.kind)).collect();
-        let note = if insensitive { "; `a` and `A` are one name in the project" } else { "" };
-        if lacking.is_empty() { warns(odd, format!("{}{note}", kinds.join(", "))) } else { Outcome::Fail(lacking) }
+        if lacking.is_empty() { warns(odd, kinds.join(", ")) } else { Outcome::Fail(lacking) }
     })
 }
 
