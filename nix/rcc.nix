@@ -42,6 +42,11 @@ rustPlatform.buildRustPackage {
     + lib.optionalString isDarwin ''
       cp ${carrier}/bin/gvproxy $out/bin/gvproxy.pinned
     '';
+  # For the module: which carrier there is, and which there must be.
+  passthru = lib.optionalAttrs isDarwin {
+    inherit pinned;
+    carrier = gvproxy.version;
+  };
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;
   meta = {
