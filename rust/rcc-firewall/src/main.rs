@@ -4,6 +4,9 @@ use clap::{Parser, Subcommand};
 use rcc_firewall::{Applied, Kernel, OBJECT, POLICY, apply, fingerprint, remove, report, status, wanted};
 use rcc_report::{EXIT_REFUSED, Problem};
 use rcc_rules::Found;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,8 +46,15 @@ enum What {
     Recover,
 }
 
+/// How many seconds a caller by a socket may keep this program.
+const CALLERS: u32 = 5;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // launchd starts it for whoever calls, a few at once: who reads nothing must not keep the others waiting.
+    if matches!(arguments.what, What::Status) && is_called() {
+        nix::unistd::alarm::set(CALLERS);
+    }
     match run(&arguments) {
         Ok(code) => code,
         Err(problems) => {
@@ -58,6 +68,12 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_REFUSED)
         }
     }
+}
+
+/// Whether what it says goes to a socket.
+fn is_called() -> bool {
+    let out = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    out.and_then(|out| out.metadata()).is_ok_and(|about| about.file_type().is_socket())
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {

@@ -2,6 +2,7 @@
 //!
 //! Each test has network namespaces of its own, with links that lead nowhere: no packet leaves them.
 
+mod callers;
 mod kernel;
 mod leaks;
 mod others;
