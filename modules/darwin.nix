@@ -81,8 +81,8 @@ in
       inherit groups;
     };
 
-    # The carrier wants its group's bit, which no store keeps, and `rcc` looks for it beside itself: so people have it in
-    # /usr/local/bin, and not in the system's profile. It comes last: the daemons are loaded by then, so the firewall is in
+    # The carrier wants its group's bit, which no store keeps, and `rcc` looks for it where setup places it: so that does all
+    # of them, and people have `rcc` in /usr/local/bin. It comes last: the daemons are loaded by then, so the firewall is in
     # force before anything can leave by it.
     system.activationScripts.postActivation.text = "${cfg.package}/bin/rcc-setup place\n";
   };

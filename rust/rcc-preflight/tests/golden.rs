@@ -258,7 +258,7 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
 /// What is wrong around one.
 fn sick_macs_around() -> Vec<(&'static str, Code, &'static str, Value)> {
     let place = |kind: &str, free: u64, read_only: bool| json!([{ "of": "project", "path": "/Volumes/it's", "kind": kind, "free": free, "noexec": false, "read_only": read_only }]);
-    let folder = |guarded: Value, synced: Value| json!([{ "of": "project", "path": "/Users/alice/Desktop/it's", "guarded": guarded, "synced": synced, "case_sensitive": false }]);
+    let folder = |guarded: Value, synced: Value| json!([{ "of": "project", "path": "/Users/alice/Desktop/it's", "guarded": guarded, "synced": synced, "case_sensitive": true }]);
     let refuses = |code: u32| json!({ "refuses": { "code": code, "subject": "s", "what": "w", "remedy": "r" } });
     let nix = |version: &str, multi_user: bool, trusted: &str| json!({ "version": version, "multi_user": multi_user, "flakes": true, "sandbox": "false", "trusted": [trusted] });
     vec![
@@ -284,6 +284,12 @@ fn sick_macs_around() -> Vec<(&'static str, Code, &'static str, Value)> {
             Code::CHECK_MAC_FOLDERS,
             "/macos/folders/known",
             folder(json!("Desktop"), json!(null)),
+        ),
+        (
+            "a project on a Mac's usual volume",
+            Code::CHECK_FILE_SYSTEM,
+            "/macos/folders/known/0/case_sensitive",
+            json!(false),
         ),
         ("no resolver", Code::CHECK_RESOLVERS, "/network/known/resolvers", json!([])),
         ("a VPN's own address", Code::CHECK_MADE_UP, "/network/known/made_up", json!(["198.18.0.1"])),

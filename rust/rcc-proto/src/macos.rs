@@ -50,3 +50,8 @@ pub const GATEWAY_LABEL: &str = "dev.rcc.gateway";
 pub const STATUS_LABEL: &str = "dev.rcc.status";
 /// All three, in the order in which they are started.
 pub const LABELS: [&str; 3] = [FIREWALL_LABEL, GATEWAY_LABEL, STATUS_LABEL];
+
+/// Where setup puts all versions' programs: its carrier has its group's bit there.
+pub const PROGRAMS: &str = "/usr/local/libexec/rcc";
+/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
+pub const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];

@@ -214,10 +214,9 @@ fn place(how: &How) -> Report {
         let wrong = || Problem::new(Code::SETUP_ROOT, "rcc-setup place", "this is no Mac", remedy);
         if cfg!(target_os = "macos") { Ok(()) } else { Err(wrong()) }
     };
-    match on_a_mac()
-        .and_then(|()| asker::root())
-        .and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?)))
-    {
+    let found =
+        on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?)));
+    match found {
         Ok((lock, programs)) => {
             all(&macos::place(&macos::System, programs), how, &mut report);
             drop(lock);

@@ -30,6 +30,7 @@ const TESTED: &[&str] = &[
     "rcc-gvproxy",
     "rcc-host",
     "rcc-launch",
+    "rcc-pf",
     "rcc-policy",
     "rcc-preflight",
     "rcc-proto",

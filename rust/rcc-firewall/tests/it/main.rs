@@ -1,6 +1,7 @@
 //! The table in a real kernel, by the real nft.
 //!
 //! Each test has network namespaces of its own, with links that lead nowhere: no packet leaves them.
+#![cfg(target_os = "linux")]
 
 mod callers;
 mod kernel;

@@ -23,6 +23,7 @@ pub const PACKETS: SockType = SockType::SeqPacket;
 pub const DENIED: Errno = Errno::EPERM;
 
 /// This program, as it runs: also when another was installed in its place.
+#[expect(clippy::unnecessary_wraps, reason = "macOS has to ask for it")]
 pub fn own_program() -> io::Result<PathBuf> {
     Ok("/proc/self/exe".into())
 }

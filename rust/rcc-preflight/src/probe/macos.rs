@@ -11,7 +11,7 @@ use crate::facts::{
 };
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rcc_host::macos::{Job, job};
-use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, STATUS_SOCKET, USER};
+use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, PODMAN, PROGRAMS, STATUS_SOCKET, USER};
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,10 +20,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
-const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];
-/// All versions' programs.
-const PROGRAMS: &str = "/usr/local/libexec/rcc";
 /// What Podman is to start as gvproxy, in its version's folder.
 const SHIM: &str = "gvproxy";
 /// How long the status service may take, each way.
