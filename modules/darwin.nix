@@ -10,6 +10,9 @@
 let
   cfg = config.services.rcc;
   options = import ./options.nix { inherit lib; };
+  # A release's package brings its own.
+  carrier = cfg.package.carrier or "";
+  pinned = cfg.package.pinned or "";
   # Both are written by name here, since they must be known at evaluation. The build compares them with what setup has.
   labels = [
     "dev.rcc.firewall"
@@ -59,7 +62,12 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = options.secretsStayOutside cfg;
+    assertions = options.secretsStayOutside cfg ++ [
+      {
+        assertion = carrier == pinned;
+        message = "services.rcc.package has gvproxy ${carrier}, and only ${pinned} was read for what a guest can ask of it: nixpkgs.overlays = [ (_: prev: { gvproxy = … }) ]; with that version.";
+      }
+    ];
     warnings = [
       "services.rcc: nothing of rcc has run on a Mac yet (docs/macos.md): count on nothing before `rcc check` says ready."
     ]

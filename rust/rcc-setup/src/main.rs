@@ -14,6 +14,7 @@ mod gateway;
 mod install;
 mod layout;
 mod macos;
+mod output;
 mod place;
 mod source;
 mod step;

@@ -2,9 +2,10 @@
 
 use super::{Call, Found, Mac, Place, Said};
 use crate::layout::{folder, made, misplaced};
+use crate::output::output;
 use rcc_report::{Code, Problem};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 /// This Mac.
@@ -12,14 +13,7 @@ pub struct System;
 
 impl Mac for System {
     fn run(&self, call: &Call) -> Result<Said, Problem> {
-        let output = Command::new(&call.program)
-            .args(&call.arguments)
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .output();
+        let output = output(Path::new(&call.program), &call.arguments);
         let output = output.map_err(|e| {
             let remedy = format!("run it by hand: sudo {} {}", call.program, call.arguments.join(" "));
             Problem::new(Code::SETUP_LAUNCHD, call.program.clone(), format!("it can't be run: {e}"), remedy)
