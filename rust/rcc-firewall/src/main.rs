@@ -37,7 +37,7 @@ enum What {
     /// Take the table away.
     Remove,
     /// Keep it in force, for good: what launchd runs.
-    #[cfg(target_os = "macos")]
+    #[cfg(any(target_os = "macos", test))]
     #[command(hide = true)]
     Keep,
     /// End the gateway and what carries the agents' machine, and put everything in force anew: for rules that are shown and
@@ -156,5 +156,22 @@ fn tell(found: &Found) {
                 println!("  {}\n    wanted: {}\n    found:  {}", d.place, text(&d.wanted), text(&d.found));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcc_proto::macos::{FIREWALL_ARGUMENTS, STATUS_ARGUMENTS};
+
+    #[test]
+    fn what_launchd_starts_it_with_is_taken() {
+        let read = |words: &[&str]| {
+            let words = std::iter::once("rcc-firewall").chain(words.iter().copied());
+            let arguments = Arguments::try_parse_from(words).unwrap_or_else(|e| panic!("{e}"));
+            (arguments.what, arguments.json)
+        };
+        assert!(matches!(read(FIREWALL_ARGUMENTS), (What::Keep, false)));
+        assert!(matches!(read(STATUS_ARGUMENTS), (What::Status, true)));
     }
 }
