@@ -12,11 +12,6 @@ let
   inherit (stdenv.hostPlatform) isLinux isDarwin;
   # The carrier of the agents' traffic is of the one version that was read for what a guest can ask of it.
   pinned = lib.fileContents ../rust/rcc-proto/gvproxy-version;
-  carrier =
-    if gvproxy.version == pinned then
-      gvproxy
-    else
-      throw "rcc was read with gvproxy ${pinned}, and this nixpkgs has ${gvproxy.version}: give rcc a nixpkgs that has it (inputs.nixpkgs)";
 in
 rustPlatform.buildRustPackage {
   pname = "rcc";
@@ -39,8 +34,8 @@ rustPlatform.buildRustPackage {
     lib.optionalString isDarwin ''
       for program in rcc rcc-hook rcc-forward; do cp ${guest}/bin/$program $out/bin/$program.linux; done
     ''
-    + lib.optionalString isDarwin ''
-      cp ${carrier}/bin/gvproxy $out/bin/gvproxy.pinned
+    + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
+      cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
     '';
   # For the module: which carrier there is, and which there must be.
   passthru = lib.optionalAttrs isDarwin {

@@ -192,7 +192,7 @@ fn is_name(text: &str) -> bool {
 
 fn refused(subject: &str, why: &str) -> Problem {
     let subject = format!("gvproxy {}", rcc_report::escaped(subject));
-    let remedy = "let rcc start the machine (rcc machine start), with a Podman that rcc was tried with";
+    let remedy = "let rcc start the machine (in a project: rcc shell), with a Podman that rcc was written for";
     Problem::new(Code::SHIM_ARGUMENTS, subject, rcc_report::escaped(why), remedy)
 }
 

@@ -100,7 +100,12 @@ fn real(path: &Path) -> Result<PathBuf, Problem> {
 }
 
 fn place_wrong(path: &Path, what: &str) -> Problem {
-    Problem::new(Code::SHIM_ARGUMENTS, path.display().to_string(), what, "rcc machine start")
+    Problem::new(
+        Code::SHIM_ARGUMENTS,
+        path.display().to_string(),
+        what,
+        "let rcc start the machine (in a project: rcc shell)",
+    )
 }
 
 /// No descriptor of the caller's but the three usual ones.

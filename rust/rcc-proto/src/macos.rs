@@ -48,6 +48,12 @@ pub const FIREWALL_LABEL: &str = "dev.rcc.firewall";
 pub const GATEWAY_LABEL: &str = "dev.rcc.gateway";
 /// What reads pf back for whoever asks.
 pub const STATUS_LABEL: &str = "dev.rcc.status";
+/// What the firewall's daemon is started with.
+pub const FIREWALL_ARGUMENTS: &[&str] = &["keep"];
+/// What the gateway is started with.
+pub const GATEWAY_ARGUMENTS: &[&str] = &["serve"];
+/// What the firewall's program is started with for who asks.
+pub const STATUS_ARGUMENTS: &[&str] = &["--json", "status"];
 /// All three, in the order in which they are started.
 pub const LABELS: [&str; 3] = [FIREWALL_LABEL, GATEWAY_LABEL, STATUS_LABEL];
 

@@ -3,6 +3,7 @@
 //! Each test has network namespaces of its own, with links that lead nowhere: no packet leaves them.
 #![cfg(target_os = "linux")]
 
+mod callers;
 mod kernel;
 mod leaks;
 mod others;

@@ -350,6 +350,7 @@ mod files {
 
     use super::super::daemons;
     use plist::{Dictionary, Value};
+    use rcc_proto::macos::{FIREWALL_ARGUMENTS, GATEWAY_ARGUMENTS, STATUS_ARGUMENTS};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Type {
@@ -544,6 +545,22 @@ mod files {
         assert_eq!(socket["SockPathMode"].as_signed_integer(), Some(0o666));
         assert_eq!(status["inetdCompatibility"].as_dictionary().unwrap()["Wait"].as_boolean(), Some(false));
         assert!(!status.contains_key("KeepAlive") && !status.contains_key("RunAtLoad"));
+    }
+
+    /// The firewall's are read by its own parser (its test); the gateway's are those that it has on Linux.
+    #[test]
+    fn each_daemon_is_started_with_what_its_program_takes() {
+        let lines = daemons("/p").into_iter().map(|daemon| {
+            let words = table(&daemon.text)["ProgramArguments"].as_array().unwrap().clone();
+            words.iter().map(|word| word.as_string().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        });
+        let line = |program: &str, arguments: &[&str]| format!("/p/{program} {}", arguments.join(" "));
+        let gateway = line("rcc-gateway", GATEWAY_ARGUMENTS);
+        let firewall = [FIREWALL_ARGUMENTS, STATUS_ARGUMENTS].map(|arguments| line("rcc-firewall", arguments));
+        let [keep, status] = firewall;
+        assert_eq!(lines.collect::<Vec<_>>(), [keep, gateway.clone(), status]);
+        let units = crate::units::all("/p");
+        assert!(units.iter().any(|(_, text)| text.contains(&format!("\nExecStart={gateway}\n"))));
     }
 
     #[test]
