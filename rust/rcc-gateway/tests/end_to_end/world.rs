@@ -212,9 +212,15 @@ impl World {
 
     fn wait_for_sockets(&self) {
         let until = Instant::now() + Duration::from_secs(5);
-        for socket in self.guest.iter().map(Guest::socket).chain([GATEWAY_SOCKET.to_owned()]) {
-            while !fs::exists(&socket).unwrap_or(false) {
-                assert!(Instant::now() < until, "{socket} is not there");
+        let forwarder = self.guest.iter().map(|guest| guest.forwarder.id());
+        for program in forwarder.chain([self.gateway.id()]) {
+            // Bound is not enough: whoever calls before it listens is refused (the flags' bit says that it does).
+            let listens = || {
+                let all = fs::read_to_string(format!("/proc/{program}/net/unix")).unwrap_or_default();
+                all.lines().any(|l| l.ends_with(GATEWAY_SOCKET) && l.split(' ').nth(3) == Some("00010000"))
+            };
+            while !listens() {
+                assert!(Instant::now() < until, "{program} does not listen");
                 thread::sleep(Duration::from_millis(10));
             }
         }
