@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn the_carriers_version_stands_in_one_place() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix"] {
+        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix", "docs/macos.md"] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
             assert!(text.contains("rust/rcc-proto/gvproxy-version") && !text.contains(GVPROXY), "{file}");
         }
