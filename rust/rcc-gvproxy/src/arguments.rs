@@ -240,7 +240,9 @@ mod tests {
         // The order of a map is Go's to choose, and two dashes mean the same.
         let mut pairs: Vec<_> = podmans().chunks(2).map(<[String]>::to_vec).collect();
         pairs.reverse();
-        pairs.iter_mut().for_each(|pair| pair[0].insert(0, '-'));
+        for pair in &mut pairs {
+            pair[0].insert(0, '-');
+        }
         assert_eq!(parse(&pairs.concat()), Ok(call));
         let without: Vec<_> =
             podmans().chunks(2).filter(|p| !p[0].starts_with("-forward")).flatten().cloned().collect();

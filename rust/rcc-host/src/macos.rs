@@ -95,9 +95,9 @@ pub fn job(text: &str) -> Job {
 /// that programs keep for them. Names are one in either case there.
 #[must_use]
 pub fn no_project(path: &Path, home: &Path) -> Option<&'static str> {
-    let small = |path: &Path| PathBuf::from(path.to_string_lossy().to_lowercase());
+    let one_case = |path: &Path| PathBuf::from(path.to_string_lossy().to_lowercase());
     let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-    let (folder, home) = (small(path), small(home));
+    let (folder, home) = (one_case(path), one_case(home));
     if !path.is_absolute() || !path.components().all(plain) {
         return Some("its path is not absolute and plain");
     }

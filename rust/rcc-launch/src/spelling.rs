@@ -132,7 +132,7 @@ mod tests {
             move |name: &OsStr| {
                 let name = name.to_str().unwrap();
                 let is = |n: &&str| if folded { n.eq_ignore_ascii_case(name) } else { *n == name };
-                Ok(there.iter().position(|n| is(&n)))
+                Ok(there.iter().position(is))
             }
         };
         let told = |listed: &[&str], there, folded| {
