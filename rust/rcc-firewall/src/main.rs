@@ -47,7 +47,7 @@ enum What {
 }
 
 /// How many seconds a caller by a socket may keep this program.
-const CALLERS: u32 = 5;
+const CALLERS: u32 = 10;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -292,9 +292,30 @@ mod tests {
     }
 
     #[test]
+    fn a_release_for_a_mac_has_what_setup_wants() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let text = std::fs::read_to_string(root.join(".github/workflows/release.yml")).unwrap();
+        let lists = |copied: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.contains("for program in") && line.contains(copied)).unwrap();
+            let names = line.split("for program in ").nth(1).unwrap().split(';').next().unwrap();
+            names.split(' ').map(str::to_owned).collect()
+        };
+        let guests = lists("mac/$program.linux").into_iter().map(|name| format!("{name}.linux"));
+        let carrier = text.contains("mv go/gvproxy mac/gvproxy.pinned").then(|| "gvproxy.pinned".to_owned());
+        let mut there: Vec<String> =
+            lists("target/release/$program").into_iter().chain(guests).chain(carrier).collect();
+        let mut wanted: Vec<_> = MACOS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        there.sort();
+        wanted.sort();
+        assert_eq!(there, wanted);
+        // The program that is called gvproxy is of the crate of another name.
+        assert!(text.contains("-p rcc-gvproxy"));
+    }
+
+    #[test]
     fn the_carriers_version_stands_in_one_place() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix"] {
+        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix", "docs/macos.md"] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
             assert!(text.contains("rust/rcc-proto/gvproxy-version") && !text.contains(GVPROXY), "{file}");
         }

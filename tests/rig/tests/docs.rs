@@ -76,7 +76,8 @@ fn what_no_program_says_is_marked() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !["tests", "target"].contains(&name.as_str()) {
                 sources(&path, all);
-            } else if name.ends_with(".rs") && !["tests.rs", "codes.rs"].contains(&name.as_str()) {
+            } else if path.extension().is_some_and(|e| e == "rs") && !["tests.rs", "codes.rs"].contains(&name.as_str())
+            {
                 let text = fs::read_to_string(&path).unwrap();
                 all.push_str(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
             }

@@ -12,9 +12,8 @@ fn a_caller_who_reads_nothing_keeps_nobody_waiting() {
     let (_caller, mut served) = UnixStream::pair().unwrap();
     served.set_nonblocking(true).unwrap();
     let full = loop {
-        match served.write(&[0; 4096]) {
-            Ok(_) => {}
-            Err(e) => break e,
+        if let Err(e) = served.write_all(&[0; 4096]) {
+            break e;
         }
     };
     assert_eq!(full.kind(), ErrorKind::WouldBlock);

@@ -103,11 +103,12 @@ WantedBy=multi-user.target
     )
 }
 
-/// Tries to reach a port of the Mac's loopback on which somebody listens, as the machine's root; says `closed` or `open`.
+/// Tries to reach a port of the Mac's loopback on which somebody listens, as the machine's root; says `closed` or `open`, and
+/// nothing where it could not be tried. bash ends with 1 if it is refused, `timeout` with 124 if nobody answers.
 #[must_use]
 pub fn canary(port: u16) -> String {
     format!(
-        "if sudo timeout 5 bash -c 'exec 3<>/dev/tcp/{HOST}/{port}' 2>/dev/null; then echo open; else echo closed; fi"
+        "sudo sh -c 'timeout 5 bash -c \"exec 3<>/dev/tcp/{HOST}/{port}\" 2>/dev/null; case $? in 0) echo open ;; 1|124) echo closed ;; esac'"
     )
 }
 
@@ -134,7 +135,28 @@ mod tests {
     fn the_script_of_one_machine() {
         let folders = [PathBuf::from("/Users/alice/it's one")];
         insta::assert_snapshot!(prepare("0.1.0", "users = [\"alice\"]\n# it's\n", &folders));
-        insta::assert_snapshot!(canary(50123), @r"if sudo timeout 5 bash -c 'exec 3<>/dev/tcp/192.168.127.254/50123' 2>/dev/null; then echo open; else echo closed; fi");
+    }
+
+    #[test]
+    fn the_canary_says_nothing_where_it_could_not_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |port: u16, sudo: &str| {
+            let program = folder.path().join("sudo");
+            std::fs::write(&program, format!("#!/bin/sh\n{sudo}\n")).unwrap();
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let path = format!("{}:/usr/bin:/bin", folder.path().display());
+            let script = canary(port).replace(HOST, "127.0.0.1");
+            let output = Command::new("/bin/sh").args(["-c", &script]).env("PATH", path).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(said(port, "exec \"$@\""), "open\n");
+        drop(listener);
+        assert_eq!(said(port, "exec \"$@\""), "closed\n");
+        assert_eq!(said(port, "exit 1"), "");
+        // Nobody has bash there.
+        assert_eq!(said(port, "PATH=/nonexistent exec \"$@\""), "");
     }
 
     #[test]
