@@ -1,6 +1,5 @@
 //! Linux.
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, ppoll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
@@ -19,8 +18,6 @@ pub const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 pub const CLOSE_ON_EXEC: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
 /// The kind of socket of launchers and people who read the log, and of the pair by which a worker is heard.
 pub const PACKETS: SockType = SockType::SeqPacket;
-/// What sending says when the host firewall refused.
-pub const DENIED: Errno = Errno::EPERM;
 
 /// This program, as it runs: also when another was installed in its place.
 pub fn own_program() -> io::Result<PathBuf> {

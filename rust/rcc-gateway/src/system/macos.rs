@@ -22,8 +22,6 @@ pub const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 pub const CLOSE_ON_EXEC: MsgFlags = MsgFlags::empty();
 /// The kind of socket of launchers and people who read the log.
 pub const PACKETS: SockType = SockType::Stream;
-/// What sending says when pf refused (`ip_output` of XNU).
-pub const DENIED: Errno = Errno::EHOSTUNREACH;
 /// Bytes that fit into the pair: datagrams of 2 KiB alone otherwise.
 const ROOM: usize = 256 << 10;
 

@@ -133,7 +133,7 @@ fn the_gateway_answers_forwarders_and_dials_nobody_from_there() {
 fn the_canary_is_on_loopback_and_only_in_what_is_proven() {
     let (rules, text) = (full(), "allow = [\"a.example:443\"]\n");
     let canary = |rules: &Ruleset, of: &Ruleset| {
-        let to = of.fingerprint.canary();
+        let to = of.fingerprint.mac_canary();
         kernel(rules).decide(&out((IpAddr::V4(*to.ip()), to.port()), Transport::Udp)).0
     };
     assert!(canary(&rules, &rules) && !canary(&rules, &ruleset(text)) && !canary(&ruleset(text), &rules));

@@ -153,9 +153,9 @@ fn probes() -> Vec<Packet<'static>> {
 
 /// What the gateway itself sees: whether the canary of these rules is there, and no other.
 fn proven(model: &rcc_rules::pf::Kernel, rules: &Ruleset) -> bool {
-    let canary = rules.fingerprint.canary();
+    let canary = rules.fingerprint.mac_canary();
     let goes = |port| model.decide(&sent((IpAddr::V4(*canary.ip()), port), Transport::Udp, (GATEWAY, 20))).0;
-    goes(canary.port()) && !goes(canary.port() ^ 1)
+    goes(canary.port()) && !goes(canary.port() + 1)
 }
 
 /// Which of the probes rules deny.
