@@ -47,6 +47,7 @@ impl Ruleset {
             flow.to = Place::at(Ipv4Net::from(*canary.ip()), canary.port());
         }
         rules.extend(listener(user, FORWARD_PORT, "forwarders", Action::Return));
+        rules.extend(closed(FORWARD_PORT));
         rules.extend(flows.iter().map(|flow| flow.out(user)));
         rules.push(nobody_connects(user));
         rules.extend(flows.iter().filter(|flow| flow.comment != CANARY).map(|flow| flow.back(user)));
@@ -154,6 +155,16 @@ fn listener(owner: Owner, port: u16, why: &str, refuse: Action) -> [Rule; 3] {
         on_loopback(rule(Action::Pass, Direction::Out, Transport::Tcp, owner, format!("{why}: answers")), at, local),
         on_loopback(rule(Action::Pass, Direction::In, Transport::Tcp, owner, why), local, at),
     ]
+}
+
+/// What no rule before let through to a port of loopback: nobody else dials it, and to nobody else who listens there it comes.
+fn closed(port: u16) -> [Rule; 2] {
+    let at = Place::at(LOCAL, port);
+    let to = |action, direction, why: &str| {
+        let named = rule(action, direction, Transport::Tcp, Owner::User(0), why);
+        between(Rule { owner: None, ..named }, Place::default(), at)
+    };
+    [to(Action::Return, Direction::Out, "the machine alone"), to(Action::Drop, Direction::In, "the gateway alone")]
 }
 
 fn nobody_connects(owner: Owner) -> Rule {

@@ -23,6 +23,7 @@ fn stock() -> Kernel {
             "scrub-anchor \"com.apple/*\" all fragment reassemble".to_owned(),
             "anchor \"com.apple/*\" all".to_owned(),
         ],
+        nat: vec!["nat-anchor \"com.apple/*\" all".to_owned(), "rdr-anchor \"com.apple/*\" all".to_owned()],
         others: [("com.apple/200.AirDrop".to_owned(), String::new())].into(),
         ..Kernel::default()
     }
@@ -104,6 +105,7 @@ fn model(kernel: &Kernel) -> rcc_rules::pf::Kernel {
     rcc_rules::pf::Kernel {
         enabled: kernel.enabled,
         skipped: kernel.skipped.iter().cloned().collect(),
+        translations: Vec::new(),
         main: read(&show::rules(kernel, "").unwrap()),
         anchors: names.map(|name| (name.clone(), read(&show::rules(kernel, name).unwrap()))).collect(),
     }
