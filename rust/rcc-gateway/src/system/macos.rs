@@ -109,6 +109,12 @@ pub fn nameless(name: &CStr) -> io::Result<(File, OwnedFd)> {
     Ok((file, readable?.into()))
 }
 
+/// How many descriptors a process may ask for, whose hard limit this is: macOS refuses to set "unlimited", which is what
+/// launchd gives (setrlimit(2): `OPEN_MAX`).
+pub fn most_files(hard: u64) -> u64 {
+    hard.min(10_240)
+}
+
 /// Nobody attaches to it, and it leaves no dump.
 pub fn confine() -> Result<(), String> {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0).map_err(|e| e.to_string())?;
