@@ -21,11 +21,11 @@ impl Person {
     pub fn of(uid: u32, connection: &OwnedFd, policy: &Resolved) -> (Self, bool) {
         let names = Names::read();
         let name = names.user(uid).unwrap_or_else(|| uid.to_string());
-        let named = is_named(
+        let may = is_named(
             |groups| policy.may_open(&name, uid, groups),
             || system::peer_groups(connection).into_iter().filter_map(|gid| names.group(gid)),
         );
-        (Self { name }, named)
+        (Self { name }, may)
     }
 }
 

@@ -20,6 +20,7 @@ pub const CLOSE_ON_EXEC: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
 pub const PACKETS: SockType = SockType::SeqPacket;
 
 /// This program, as it runs: also when another was installed in its place.
+#[expect(clippy::unnecessary_wraps, reason = "macOS has to ask for it")]
 pub fn own_program() -> io::Result<PathBuf> {
     Ok("/proc/self/exe".into())
 }
