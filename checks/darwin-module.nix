@@ -30,6 +30,8 @@ assert lib.length leaky.failed == 1 && lib.length leaky.config.warnings == 2;
 assert config.users.users._rcc.gid == config.users.groups._rcc.gid;
 assert config.users.users._rcc.gid != config.users.groups._rccnet.gid;
 assert config.users.groups._rccnet.members == [ ] && config.users.users._rcc.isHidden;
+# `rcc` is where activation places it.
+assert config.environment.systemPackages == [ ];
 assert lib.all (name: lib.elem name config.users.knownGroups) (lib.attrNames config.users.groups);
 pkgs.runCommand "rcc-darwin-module"
   {

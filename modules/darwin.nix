@@ -10,6 +10,9 @@
 let
   cfg = config.services.rcc;
   options = import ./options.nix { inherit lib; };
+  # A release's package brings its own.
+  carrier = cfg.package.carrier or "";
+  pinned = cfg.package.pinned or "";
   # Both are written by name here, since they must be known at evaluation. The build compares them with what setup has.
   labels = [
     "dev.rcc.firewall"
@@ -59,7 +62,12 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = options.secretsStayOutside cfg;
+    assertions = options.secretsStayOutside cfg ++ [
+      {
+        assertion = carrier == pinned;
+        message = "services.rcc.package has gvproxy ${carrier}, and only ${pinned} was read for what a guest can ask of it: nixpkgs.overlays = [ (_: prev: { gvproxy = … }) ]; with that version.";
+      }
+    ];
     warnings = [
       "services.rcc: nothing of rcc has run on a Mac yet (docs/macos.md): count on nothing before `rcc check` says ready."
     ]
@@ -73,7 +81,6 @@ in
     environment.launchDaemons = lib.genAttrs (map (label: "${label}.plist") labels) (file: {
       source = "${daemons}/${file}";
     });
-    environment.systemPackages = [ cfg.package ];
 
     users = {
       knownUsers = [ "_rcc" ];
@@ -82,8 +89,9 @@ in
       inherit groups;
     };
 
-    # The carrier wants its group's bit, which no store keeps. It comes last: the daemons are loaded by then, so the firewall
-    # is in force before anything can leave by it.
+    # The carrier wants its group's bit, which no store keeps, and `rcc` looks for it where setup places it: so that does all
+    # of them, and people have `rcc` in /usr/local/bin. It comes last: the daemons are loaded by then, so the firewall is in
+    # force before anything can leave by it.
     system.activationScripts.postActivation.text = "${cfg.package}/bin/rcc-setup place\n";
   };
 }

@@ -9,9 +9,19 @@ let
   # Written by the release workflow: { VERSION.SYSTEM = { url, hash }; }.
   released = (lib.importJSON ./releases.json).${version}.${system} or null;
   pin = (import ./pins.nix { inherit lib; }).${system} or null;
+  # What a Mac's agents run in their Linux machine.
+  guest =
+    (import pkgs.path {
+      system = lib.removeSuffix "-darwin" system + "-linux";
+    }).callPackage
+      ./rcc.nix
+      {
+        inherit version;
+        guest = null;
+      };
   everywhere = rec {
     docs = pkgs.callPackage ./docs.nix { inherit version; };
-    rcc-src = pkgs.callPackage ./rcc.nix { inherit version; };
+    rcc-src = pkgs.callPackage ./rcc.nix { inherit version guest; };
     rcc =
       if released == null then rcc-src else pkgs.callPackage ./released.nix { inherit version released; };
     default = rcc;

@@ -2,6 +2,7 @@
 # garbage collection could take away. On macOS nothing is static; there the nix-darwin module runs them from the store.
 {
   lib,
+  guest,
   gvproxy,
   rustPlatform,
   stdenv,
@@ -9,8 +10,8 @@
 }:
 let
   inherit (stdenv.hostPlatform) isLinux isDarwin;
-  # The carrier of the agents' traffic is of one version; `rcc check` says so where nixpkgs has another.
-  pinned = "0.8.9";
+  # The carrier of the agents' traffic is of the one version that was read for what a guest can ask of it.
+  pinned = lib.fileContents ../rust/rcc-proto/gvproxy-version;
 in
 rustPlatform.buildRustPackage {
   pname = "rcc";
@@ -28,9 +29,19 @@ rustPlatform.buildRustPackage {
   ++ lib.optional isDarwin "--package=rcc-gvproxy";
   buildInputs = lib.optionals isLinux [ stdenv.cc.libc.static ];
   env = lib.optionalAttrs isLinux { RUSTFLAGS = "-C target-feature=+crt-static"; };
-  postInstall = lib.optionalString (isDarwin && gvproxy.version == pinned) ''
-    cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
-  '';
+  # What the agents' machine runs, of Linux's package: a Linux builder makes it, or a substituter has it.
+  postInstall =
+    lib.optionalString isDarwin ''
+      for program in rcc rcc-hook rcc-forward; do cp ${guest}/bin/$program $out/bin/$program.linux; done
+    ''
+    + lib.optionalString (isDarwin && gvproxy.version == pinned) ''
+      cp ${gvproxy}/bin/gvproxy $out/bin/gvproxy.pinned
+    '';
+  # For the module: which carrier there is, and which there must be.
+  passthru = lib.optionalAttrs isDarwin {
+    inherit pinned;
+    carrier = gvproxy.version;
+  };
   # The tests start sessions, as root, in a world of their own: `cargo xtask test`.
   doCheck = false;
   meta = {

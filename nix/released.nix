@@ -16,7 +16,7 @@ stdenvNoCC.mkDerivation {
   '';
   meta = {
     mainProgram = "rcc";
-    platforms = lib.platforms.linux;
+    platforms = lib.platforms.linux ++ lib.platforms.darwin;
     sourceProvenance = [ lib.sourceTypes.binaryNativeCode ];
   };
 }

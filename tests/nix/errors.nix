@@ -9,7 +9,7 @@ let
   };
   inherit (pkgs) lib;
   self = {
-    packages.${pkgs.system}.rcc = pkgs.rcc;
+    packages.${pkgs.stdenv.hostPlatform.system}.rcc = pkgs.rcc;
     lib = import (root + "/nix/lib.nix") { inherit lib; };
     nixosModules.default = import (root + "/modules/nixos.nix") { inherit self; };
     darwinModules.default = import (root + "/modules/darwin.nix") { inherit self; };
@@ -139,6 +139,20 @@ let
           services.rcc = {
             enable = true;
             policy.credentials.anthropic.key_file = ./policy.toml;
+          };
+        }
+      );
+    };
+    macOtherCarrier = {
+      says = "services.rcc.package has gvproxy 0.9.0, and only 0.8.9 was read";
+      value = failed (
+        evaluate.darwin {
+          services.rcc = {
+            enable = true;
+            package = pkgs.rcc // {
+              carrier = "0.9.0";
+              pinned = "0.8.9";
+            };
           };
         }
       );

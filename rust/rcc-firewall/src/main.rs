@@ -4,6 +4,9 @@ use clap::{Parser, Subcommand};
 use rcc_firewall::{Applied, Kernel, OBJECT, POLICY, apply, fingerprint, remove, report, status, wanted};
 use rcc_report::{EXIT_REFUSED, Problem};
 use rcc_rules::Found;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -34,7 +37,7 @@ enum What {
     /// Take the table away.
     Remove,
     /// Keep it in force, for good: what launchd runs.
-    #[cfg(target_os = "macos")]
+    #[cfg(any(target_os = "macos", test))]
     #[command(hide = true)]
     Keep,
     /// End the gateway and what carries the agents' machine, and put everything in force anew: for rules that are shown and
@@ -43,8 +46,15 @@ enum What {
     Recover,
 }
 
+/// How many seconds a caller by a socket may keep this program.
+const CALLERS: u32 = 5;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // launchd starts it for whoever calls, a few at once: who reads nothing must not keep the others waiting.
+    if matches!(arguments.what, What::Status) && is_called() {
+        nix::unistd::alarm::set(CALLERS);
+    }
     match run(&arguments) {
         Ok(code) => code,
         Err(problems) => {
@@ -58,6 +68,12 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_REFUSED)
         }
     }
+}
+
+/// Whether what it says goes to a socket.
+fn is_called() -> bool {
+    let out = std::io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    out.and_then(|out| out.metadata()).is_ok_and(|about| about.file_type().is_socket())
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Vec<Problem>> {
@@ -140,5 +156,22 @@ fn tell(found: &Found) {
                 println!("  {}\n    wanted: {}\n    found:  {}", d.place, text(&d.wanted), text(&d.found));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcc_proto::macos::{FIREWALL_ARGUMENTS, STATUS_ARGUMENTS};
+
+    #[test]
+    fn what_launchd_starts_it_with_is_taken() {
+        let read = |words: &[&str]| {
+            let words = std::iter::once("rcc-firewall").chain(words.iter().copied());
+            let arguments = Arguments::try_parse_from(words).unwrap_or_else(|e| panic!("{e}"));
+            (arguments.what, arguments.json)
+        };
+        assert!(matches!(read(FIREWALL_ARGUMENTS), (What::Keep, false)));
+        assert!(matches!(read(STATUS_ARGUMENTS), (What::Status, true)));
     }
 }

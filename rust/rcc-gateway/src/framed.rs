@@ -1,9 +1,14 @@
 //! A connection between forwarder and gateway whose ends are said (see [`rcc_proto::forwarded`]): bytes travel in frames, a frame of
-//! length 0 is an orderly end, and anything else that ends the stream is an abort, whatever lies between has made of it.
+//! length 0 is an orderly end, and anything else that ends the stream is an abort, whatever lies between has made of it. An abort is
+//! said as well where there is room: what passes a vsock on to a Unix socket can keep quiet about one that was reset.
 //!
 //! The stream is any connected stream socket: TCP, or of a Unix or vsock address. Nothing here asks which.
 
+use crate::system::NO_SIGNAL;
+use nix::sys::socket::{MsgFlags, send};
+use rcc_proto::forwarded::ABORTED;
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -73,6 +78,14 @@ impl Framed {
     }
 }
 
+impl Drop for Framed {
+    fn drop(&mut self) {
+        if !self.sent_end && self.unsent.is_empty() {
+            let _ = send(self.stream.as_raw_fd(), &ABORTED.to_be_bytes(), MsgFlags::MSG_DONTWAIT | NO_SIGNAL);
+        }
+    }
+}
+
 impl AsyncRead for Framed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -92,6 +105,7 @@ impl AsyncRead for Framed {
                     if *got == bytes.len() {
                         this.reading = match u16::from_be_bytes(*bytes) {
                             0 => Reading::Ended,
+                            ABORTED => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
                             length => Reading::Body(length.into()),
                         };
                     }
@@ -219,14 +233,38 @@ mod tests {
         });
     }
 
+    fn write(to: &Framed, bytes: &[u8]) {
+        assert_eq!(send(to.stream.as_raw_fd(), bytes, MsgFlags::empty()), Ok(bytes.len()));
+    }
+
+    #[test]
+    fn an_abort_is_said_although_something_was_not_read() {
+        run(async {
+            let (a, mut b) = pair();
+            b.write_all(b"unread").await.unwrap();
+            // The first two bytes that come are the word, before the socket's own error.
+            let mut word = [0; 2];
+            drop(a);
+            b.stream.read_exact(&mut word).await.unwrap();
+            assert_eq!(u16::from_be_bytes(word), ABORTED);
+        });
+        run(async {
+            let (a, mut b) = pair();
+            write(&a, b"\0\x02ab\xff\xffmore");
+            let mut got = Vec::new();
+            let end = b.read_to_end(&mut got).await.unwrap_err();
+            assert_eq!((end.kind(), &got[..]), (io::ErrorKind::ConnectionReset, &b"ab"[..]));
+        });
+    }
+
     #[test]
     fn a_stream_that_ends_without_saying_so_was_aborted() {
         for sent in [&b""[..], b"\0", b"\0\x05ab", b"\0\x02ab"] {
             run(async {
                 let (a, mut b) = pair();
-                let mut raw = a.stream;
-                raw.write_all(sent).await.unwrap();
-                drop(raw);
+                write(&a, sent);
+                // As a process that was killed leaves it.
+                let _ = nix::sys::socket::shutdown(a.stream.as_raw_fd(), nix::sys::socket::Shutdown::Both);
                 let mut got = Vec::new();
                 let end = b.read_to_end(&mut got).await.unwrap_err();
                 assert_eq!(end.kind(), io::ErrorKind::ConnectionReset, "{sent:?}");
@@ -234,8 +272,7 @@ mod tests {
         }
         run(async {
             let (a, mut b) = pair();
-            let mut raw = a.stream;
-            raw.write_all(b"\0\x02ab\0\0more").await.unwrap();
+            write(&a, b"\0\x02ab\0\0more");
             let mut got = Vec::new();
             b.read_to_end(&mut got).await.unwrap();
             assert_eq!(got, b"ab", "and nothing behind the end");

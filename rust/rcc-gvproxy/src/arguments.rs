@@ -4,7 +4,7 @@
 //! Invariant: what is handed on is made anew from values that were checked, in one order; no byte of an argument goes through
 //! unread.
 
-use rcc_proto::macos::SSH_PORT;
+use rcc_proto::macos::{MACHINE_FOLDER, SSH_PORT};
 use rcc_report::{Code, Problem};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -150,6 +150,10 @@ impl Seen {
         if let Some(other) = all.into_iter().find(|path| path.parent() != Some(call.folder())) {
             return Err(refused(&other.display().to_string(), "it lies in another folder than the machine's socket"));
         }
+        // What the profile lets gvproxy read and make sockets in.
+        if !call.folder().ancestors().any(|above| above.ends_with(MACHINE_FOLDER)) {
+            return Err(refused("-listen-vfkit", "it does not lie in the folder of the agents' machine"));
+        }
         Ok(call)
     }
 }
@@ -188,7 +192,7 @@ fn is_name(text: &str) -> bool {
 
 fn refused(subject: &str, why: &str) -> Problem {
     let subject = format!("gvproxy {}", rcc_report::escaped(subject));
-    let remedy = "let rcc start the machine (rcc machine start), with a Podman that rcc was tried with";
+    let remedy = "let rcc start the machine (in a project: rcc shell), with a Podman that rcc was written for";
     Problem::new(Code::SHIM_ARGUMENTS, subject, rcc_report::escaped(why), remedy)
 }
 
@@ -236,7 +240,9 @@ mod tests {
         // The order of a map is Go's to choose, and two dashes mean the same.
         let mut pairs: Vec<_> = podmans().chunks(2).map(<[String]>::to_vec).collect();
         pairs.reverse();
-        pairs.iter_mut().for_each(|pair| pair[0].insert(0, '-'));
+        for pair in &mut pairs {
+            pair[0].insert(0, '-');
+        }
         assert_eq!(parse(&pairs.concat()), Ok(call));
         let without: Vec<_> =
             podmans().chunks(2).filter(|p| !p[0].starts_with("-forward")).flatten().cloned().collect();
@@ -270,6 +276,18 @@ mod tests {
             &["-mtu"],
         ] {
             assert_eq!(more(extra).unwrap_err().code, Code::SHIM_ARGUMENTS, "{extra:?}");
+        }
+    }
+
+    #[test]
+    fn another_machines_folder_is_none() {
+        for other in ["/Users/alice", "/var/folders/x/T/podman", "/Users/alice/.local/share/rcc/machines"] {
+            let moved: Vec<_> = podmans()
+                .iter()
+                .map(|a| a.replace("/Users/alice/.local/share/rcc/machine/run/podman", other))
+                .collect();
+            let problem = parse(&moved).unwrap_err();
+            assert!(problem.what.contains("agents' machine"), "{other}: {problem}");
         }
     }
 

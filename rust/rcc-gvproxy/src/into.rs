@@ -1,6 +1,6 @@
 //! From this program to the pinned gvproxy.
 
-use crate::{arguments::Call, profile};
+use crate::{arguments::Call, group, probe, profile};
 use rcc_host::{seatbelt, trusted};
 use rcc_proto::macos::{NET_GROUP, NET_GROUP_ID};
 use rcc_report::{Code, Problem};
@@ -19,8 +19,6 @@ const PINNED: &str = "gvproxy.pinned";
 const PROBE: &str = "rcc-probe";
 /// How long such a connection may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
-/// What [`PROBE`] ends with: the connection came about, which is what must not be.
-const CONNECTED: u8 = 1;
 
 /// Becomes the pinned gvproxy, and does not come back; or probes.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode, Problem> {
@@ -47,7 +45,7 @@ fn join_group() -> Result<(), Problem> {
         Problem::new(Code::SHIM_GROUP, "gvproxy", what, remedy)
     };
     // SAFETY: takes nothing.
-    let (user, effective) = unsafe { (libc::getuid(), libc::getegid()) };
+    let (user, before, effective) = unsafe { (libc::getuid(), libc::getgid(), libc::getegid()) };
     if user == 0 {
         return Err(wrong("it runs as root; the agents' machine is a person's".into()));
     }
@@ -60,22 +58,13 @@ fn join_group() -> Result<(), Problem> {
     }
     // SAFETY: takes nothing.
     let now = unsafe { (libc::getgid(), libc::getegid()) };
+    let besides = group::besides().map_err(|e| wrong(format!("nobody tells its groups: {e}")))?;
     // SAFETY: a number alone. It must fail for every group that the caller had.
-    let back = groups().into_iter().find(|group| *group != NET_GROUP_ID && unsafe { libc::setegid(*group) } == 0);
+    let back = group::way_back(before, &besides, |group| unsafe { libc::setegid(group) } == 0);
     if now != (NET_GROUP_ID, NET_GROUP_ID) || back.is_some() {
         return Err(wrong("the group was taken, and can be left again".into()));
     }
     Ok(())
-}
-
-/// The groups that the process has besides, as many as the system tells.
-fn groups() -> Vec<u32> {
-    let mut all = [0; 64];
-    let room = libc::c_int::try_from(all.len()).unwrap_or(0);
-    // SAFETY: the kernel writes `room` numbers at most.
-    let count = unsafe { libc::getgroups(room, all.as_mut_ptr()) };
-    let count = usize::try_from(count).unwrap_or(0);
-    all.iter().take(count).copied().collect()
 }
 
 /// The gvproxy that was read for what it offers to a guest. It is started by its real place, and has no set-id bit of its own.
@@ -111,7 +100,12 @@ fn real(path: &Path) -> Result<PathBuf, Problem> {
 }
 
 fn place_wrong(path: &Path, what: &str) -> Problem {
-    Problem::new(Code::SHIM_ARGUMENTS, path.display().to_string(), what, "rcc machine start")
+    Problem::new(
+        Code::SHIM_ARGUMENTS,
+        path.display().to_string(),
+        what,
+        "let rcc start the machine (in a project: rcc shell)",
+    )
 }
 
 /// No descriptor of the caller's but the three usual ones.
@@ -155,8 +149,5 @@ fn probe_port(port: &OsStr) -> Result<ExitCode, Problem> {
     let usage = || place_wrong(Path::new(port), "it is no port");
     let port: u16 = port.to_str().and_then(|p| p.parse().ok()).filter(|p| *p != 0).ok_or_else(usage)?;
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Ok(match TcpStream::connect_timeout(&to, PROBE_LIMIT) {
-        Ok(_) => ExitCode::from(CONNECTED),
-        Err(_) => ExitCode::SUCCESS,
-    })
+    Ok(ExitCode::from(probe::end(&TcpStream::connect_timeout(&to, PROBE_LIMIT))))
 }

@@ -9,8 +9,12 @@
 
 #[cfg(any(target_os = "macos", test))]
 mod arguments;
+#[cfg(any(target_os = "macos", test))]
+mod group;
 #[cfg(target_os = "macos")]
 mod into;
+#[cfg(any(target_os = "macos", test))]
+mod probe;
 #[cfg(any(target_os = "macos", test))]
 mod profile;
 

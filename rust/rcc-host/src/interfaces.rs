@@ -53,8 +53,23 @@ unsafe fn ip(address: *const libc::sockaddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether the kernel has a way to public IPv6: connecting a socket for datagrams asks it, and sends nothing.
+/// Whether the kernel has a way to public IPv6: connecting a socket for datagrams asks it, and sends nothing. It is bound to
+/// nothing, which a worker may not do.
 fn public_v6() -> bool {
-    let to = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1), 9);
-    std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok_and(|socket| socket.connect(to).is_ok())
+    // SAFETY: all zeroes are an address; numbers alone, and an address whose whole length is given. The socket is closed once.
+    unsafe {
+        let mut to: libc::sockaddr_in6 = std::mem::zeroed();
+        let (Ok(size), Ok(family)) = (u8::try_from(size_of_val(&to)), libc::sa_family_t::try_from(libc::AF_INET6))
+        else {
+            return false;
+        };
+        (to.sin6_len, to.sin6_family, to.sin6_port) = (size, family, 9_u16.to_be());
+        to.sin6_addr.s6_addr = Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).octets();
+        let socket = libc::socket(libc::AF_INET6, libc::SOCK_DGRAM, 0);
+        let connects = socket >= 0 && libc::connect(socket, (&raw const to).cast(), size.into()) == 0;
+        if socket >= 0 {
+            libc::close(socket);
+        }
+        connects
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::accounts::User;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 /// The account of a line of `id -P`: as passwd(5) has it on BSDs, with class, change and expiry before the comment. A Mac's
 /// /etc/passwd has nobody but the system's.
@@ -91,9 +91,69 @@ pub fn job(text: &str) -> Job {
     Job { path: path("path"), program: path("program"), running, last_exit, environment }
 }
 
+/// Why a folder can't be a project on a Mac, by its real path: an agents' machine sees folders of the person's own, and nothing
+/// that programs keep for them. Names are one in either case there.
+#[must_use]
+pub fn no_project(path: &Path, home: &Path) -> Option<&'static str> {
+    let one_case = |path: &Path| PathBuf::from(path.to_string_lossy().to_lowercase());
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    let (folder, home) = (one_case(path), one_case(home));
+    if !path.is_absolute() || !path.components().all(plain) {
+        return Some("its path is not absolute and plain");
+    }
+    if home.starts_with(&folder) {
+        return Some("it is the home folder, or holds it");
+    }
+    if let Ok(below) = folder.strip_prefix(&home) {
+        let first = below.iter().next().unwrap_or_default().to_string_lossy();
+        let kept = first.starts_with('.') || ["library", "applications"].contains(&first.as_ref());
+        return kept.then_some("programs keep there what is yours and no project's");
+    }
+    let below = |above: &str, names: usize| folder.strip_prefix(above).is_ok_and(|rest| rest.iter().count() >= names);
+    let may = below("/users/shared", 1) || below("/volumes", 2);
+    (!may).then_some("it lies neither in your home folder, nor in a folder of /Users/Shared or of a volume")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_project_is_a_folder_of_the_persons_own() {
+        let home = Path::new("/Users/alice");
+        for folder in ["/Users/alice/src/app", "/Users/alice/a b", "/Users/Shared/app", "/Volumes/work/app"] {
+            assert_eq!(no_project(Path::new(folder), home), None, "{folder}");
+        }
+        for folder in [
+            "/",
+            "/Users",
+            "/users",
+            "/Users/alice",
+            "/Users/Alice",
+            "/Users/alice/.ssh",
+            "/Users/alice/.SSH/x",
+            "/Users/alice/Library/Keychains",
+            "/Users/alice/library",
+            "/Users/alice/src/../.ssh",
+            "/Users/alicea/src",
+            "/Users/bob/src",
+            "/Users/Shared",
+            "/Volumes",
+            "/Volumes/Macintosh HD",
+            "/System/Volumes/Data",
+            "/System/Volumes/Data/Users/alice/src",
+            "/private",
+            "/var/folders",
+            "/private/var/folders/x/T",
+            "/etc",
+            "/opt/homebrew",
+            "/usr/local",
+            "src/app",
+            "",
+        ] {
+            assert!(no_project(Path::new(folder), home).is_some(), "{folder}");
+        }
+    }
 
     #[test]
     fn a_record_has_values_on_their_line_or_below() {

@@ -372,20 +372,20 @@ mod tests {
         }
         let caller = call(&path).unwrap();
         // SAFETY: numbers and null pointers; the descriptor is new.
-        let called = unsafe {
+        let answering = unsafe {
             let fd = done(libc::accept(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut())).unwrap();
             OwnedFd::from_raw_fd(fd)
         };
         let mut buffer = [0; 8];
-        assert_eq!(receive_now(&called, &mut buffer).unwrap(), Came::Nothing);
+        assert_eq!(receive_now(&answering, &mut buffer).unwrap(), Came::Nothing);
         send_now(&caller, b"one").unwrap();
         send(&caller, b"a long one").unwrap();
-        assert_eq!(receive(&called, &mut buffer).unwrap(), 3);
-        assert_eq!(receive_now(&called, &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(receive(&answering, &mut buffer).unwrap(), 3);
+        assert_eq!(receive_now(&answering, &mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
         // SAFETY: takes nothing.
-        assert_eq!(peer(&called).unwrap(), unsafe { libc::getuid() });
+        assert_eq!(peer(&answering).unwrap(), unsafe { libc::getuid() });
         drop(caller);
-        assert_eq!(receive_now(&called, &mut buffer).unwrap(), Came::End);
+        assert_eq!(receive_now(&answering, &mut buffer).unwrap(), Came::End);
         for bad in ["", &"x".repeat(200)] {
             assert!(call(Path::new(bad)).is_err());
         }

@@ -26,6 +26,8 @@ pub enum Allow {
     ListenLoopback(u16),
     /// To use Unix sockets in a folder and below it: to make and to connect to them.
     UnixSocketsBelow(PathBuf),
+    /// To follow the links that macOS has at its root (/etc, /tmp, /var), for a name that leads through them.
+    FollowSystemLinks,
     /// To send itself signals.
     SignalSelf,
     /// To ask the kernel for facts by number (`sysctl`): processors, page size, addresses.
@@ -91,6 +93,9 @@ impl Allow {
                      (allow network-inbound (local unix-socket (subpath {path})))\n\
                      (allow network-outbound (remote unix-socket (subpath {path})))"
                 )
+            }
+            Self::FollowSystemLinks => {
+                text.write_str("(allow file-read-metadata (literal \"/etc\") (literal \"/tmp\") (literal \"/var\"))\n")
             }
             Self::SignalSelf => text.write_str("(allow signal (target self))\n"),
             Self::ReadSystemFacts => text.write_str("(allow sysctl-read)\n"),
@@ -178,6 +183,7 @@ mod tests {
             Allow::ConnectLoopback(47081),
             Allow::ListenLoopback(47022),
             Allow::UnixSocketsBelow("/private/tmp/x".into()),
+            Allow::FollowSystemLinks,
             Allow::SignalSelf,
             Allow::ReadSystemFacts,
         ]);
@@ -196,6 +202,7 @@ mod tests {
 (allow network-bind (local unix-socket (subpath \"/private/tmp/x\")))
 (allow network-inbound (local unix-socket (subpath \"/private/tmp/x\")))
 (allow network-outbound (remote unix-socket (subpath \"/private/tmp/x\")))
+(allow file-read-metadata (literal \"/etc\") (literal \"/tmp\") (literal \"/var\"))
 (allow signal (target self))
 (allow sysctl-read)
 ";

@@ -75,6 +75,7 @@ pub mod seccomp;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod spec;
+mod spelling;
 #[cfg(target_os = "linux")]
 pub mod ticket;
 #[cfg(target_os = "linux")]

@@ -205,6 +205,7 @@ fn tree(base: &OwnedFd, path: &Path, depth: usize, room: &mut Room, left: &mut V
 }
 
 /// The kind of an entry, itself and not what it leads to. The last part of a path may be a link here.
+#[cfg_attr(target_os = "linux", expect(clippy::useless_conversion, reason = "sixteen bits on macOS"))]
 fn kind(base: &OwnedFd, path: &Path) -> io::Result<u32> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = beneath::open(base, parent, beneath::PLACE | libc::O_DIRECTORY)?;

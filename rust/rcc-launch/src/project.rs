@@ -7,6 +7,7 @@ use crate::added::Access;
 use crate::beneath;
 use crate::machine::{Machine, Person};
 use crate::mountinfo;
+use crate::spelling;
 use rcc_report::{Code, Problem, quoted};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -232,6 +233,7 @@ impl Project {
             return Err(missing(path, &format!("it belongs to another user (id {})", about.uid())));
         }
         other_names(path, (about.dev(), about.ino()), person)?;
+        spelling::judge(path, &folder)?;
         mounts(path)?;
         sockets(path)?;
         Ok(Self { path: path.to_owned(), device: about.dev(), inode: about.ino(), folder: folder.into() })
@@ -322,6 +324,10 @@ fn place(path: &Path, person: &Person) -> Result<(), Problem> {
     };
     if person.home.starts_with(path) {
         return refuse("it is the home folder, or holds it".into());
+    }
+    #[cfg(target_os = "macos")]
+    if let Some(what) = rcc_host::macos::no_project(path, &person.home) {
+        return refuse(what.into());
     }
     if SHARED.iter().any(|p| path == Path::new(p)) {
         return refuse("it holds other users' files".into());

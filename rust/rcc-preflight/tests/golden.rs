@@ -179,6 +179,12 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
         ("no podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known", json!(null)),
         ("old podman", Code::CHECK_MAC_PODMAN, "/macos/podman/known/version", json!("podman version 4.9.4")),
         (
+            "a podman of somebody's",
+            Code::CHECK_MAC_PODMAN,
+            "/macos/podman/known/program/writable_by_others",
+            json!("/opt/homebrew/Cellar/podman/5.8.0/bin/podman"),
+        ),
+        (
             "a podman of Homebrew's",
             Code::CHECK_MAC_PODMAN,
             "/macos/podman/known/program/writable_by_others",
@@ -227,6 +233,18 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
             json!([{ "source": "/Users/alice", "read_only": true }]),
         ),
         (
+            "a machine that sees keys by another spelling",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/users/alice/.SSH", "read_only": true }]),
+        ),
+        (
+            "a machine that sees the disk by another name",
+            Code::CHECK_MACHINE,
+            "/macos/machine/known/mounts",
+            json!([{ "source": "/System/Volumes/Data", "read_only": true }]),
+        ),
+        (
             "a machine as Podman makes it",
             Code::CHECK_MACHINE,
             "/macos/machine/known/mounts",
@@ -240,7 +258,7 @@ fn sick_macs() -> Vec<(&'static str, Code, &'static str, Value)> {
 /// What is wrong around one.
 fn sick_macs_around() -> Vec<(&'static str, Code, &'static str, Value)> {
     let place = |kind: &str, free: u64, read_only: bool| json!([{ "of": "project", "path": "/Volumes/it's", "kind": kind, "free": free, "noexec": false, "read_only": read_only }]);
-    let folder = |guarded: Value, synced: Value| json!([{ "of": "project", "path": "/Users/alice/Desktop/it's", "guarded": guarded, "synced": synced, "case_sensitive": false }]);
+    let folder = |guarded: Value, synced: Value| json!([{ "of": "project", "path": "/Users/alice/Desktop/it's", "guarded": guarded, "synced": synced, "case_sensitive": true }]);
     let refuses = |code: u32| json!({ "refuses": { "code": code, "subject": "s", "what": "w", "remedy": "r" } });
     let nix = |version: &str, multi_user: bool, trusted: &str| json!({ "version": version, "multi_user": multi_user, "flakes": true, "sandbox": "false", "trusted": [trusted] });
     vec![
@@ -266,6 +284,12 @@ fn sick_macs_around() -> Vec<(&'static str, Code, &'static str, Value)> {
             Code::CHECK_MAC_FOLDERS,
             "/macos/folders/known",
             folder(json!("Desktop"), json!(null)),
+        ),
+        (
+            "a project on a Mac's usual volume",
+            Code::CHECK_FILE_SYSTEM,
+            "/macos/folders/known/0/case_sensitive",
+            json!(false),
         ),
         ("no resolver", Code::CHECK_RESOLVERS, "/network/known/resolvers", json!([])),
         ("a VPN's own address", Code::CHECK_MADE_UP, "/network/known/made_up", json!(["198.18.0.1"])),

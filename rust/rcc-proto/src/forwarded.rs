@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Stream::Control`] | gateway: [`SECRET`] bytes that open the session's other streams, then [`crate::Opened`]; from then on packets as between launcher and gateway, of the forwarder's only `listen` and `end` |
 //! | [`Stream::Dns`] | [`DNS_MARK`] bytes that the answer brings back as they were, and a DNS message |
-//! | [`Stream::Connection`], [`Stream::DnsTcp`] | bytes of the connection; a frame of length 0 is its orderly end, and a stream that ends without one was aborted |
+//! | [`Stream::Connection`], [`Stream::DnsTcp`] | bytes of the connection; a frame of length 0 is its orderly end, the length [`ABORTED`] its abort, and so is the end of a stream without either |
 //!
 //! The ends are said, since what lies between (the network that a virtual machine's monitor makes up) passes on neither
 //! resets nor half-closed connections reliably.
@@ -25,6 +25,8 @@ pub const FORWARD_SOCKET: &str = "/run/rcc/forward.sock";
 pub const SECRET: usize = 32;
 /// Bytes before a DNS message in its frame.
 pub const DNS_MARK: usize = 6;
+/// A length that says that the connection was aborted; no frame follows.
+pub const ABORTED: u16 = u16::MAX;
 /// Bytes of a header.
 pub const HEADER: usize = 64;
 /// Bytes of a header that say what the stream is for.

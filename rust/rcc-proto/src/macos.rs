@@ -30,6 +30,12 @@ pub const FORWARD_PORT: u16 = 47081;
 /// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
 pub const SSH_PORT: u16 = 47022;
 
+/// The version of gvproxy that was read for what a guest can ask of it, and the only one that is set up. Workflows and Nix
+/// read the same file.
+pub const GVPROXY: &str = include_str!("../gvproxy-version").trim_ascii();
+/// Where gvproxy's program is, by Go's name: a program of Go's has it within itself.
+pub const GVPROXY_SOURCE: &str = "github.com/containers/gvisor-tap-vsock/cmd/gvproxy";
+
 /// The agents' own Podman machine.
 pub const MACHINE: &str = "rcc";
 /// Below a person's home: what Podman keeps of that machine, apart from their own machines, in `config` (`XDG_CONFIG_HOME`)
@@ -44,5 +50,16 @@ pub const FIREWALL_LABEL: &str = "dev.rcc.firewall";
 pub const GATEWAY_LABEL: &str = "dev.rcc.gateway";
 /// What reads pf back for whoever asks.
 pub const STATUS_LABEL: &str = "dev.rcc.status";
+/// What the firewall's daemon is started with.
+pub const FIREWALL_ARGUMENTS: &[&str] = &["keep"];
+/// What the gateway is started with.
+pub const GATEWAY_ARGUMENTS: &[&str] = &["serve"];
+/// What the firewall's program is started with for who asks.
+pub const STATUS_ARGUMENTS: &[&str] = &["--json", "status"];
 /// All three, in the order in which they are started.
 pub const LABELS: [&str; 3] = [FIREWALL_LABEL, GATEWAY_LABEL, STATUS_LABEL];
+
+/// Where setup puts all versions' programs: its carrier has its group's bit there.
+pub const PROGRAMS: &str = "/usr/local/libexec/rcc";
+/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
+pub const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];

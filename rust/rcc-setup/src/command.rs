@@ -1,8 +1,8 @@
 //! Programs of the system's, by absolute path, where only root can write, with an environment made from nothing.
 
+use crate::output::output;
 use rcc_report::{Code, Problem};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -32,14 +32,7 @@ pub fn run_locking(program: &Path, arguments: &[&str], code: Code) -> Result<Str
 
 /// Runs it and gives what it printed; an error of this code if it fails.
 pub fn run(program: &Path, arguments: &[&str], code: Code) -> Result<String, Problem> {
-    let output = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("LC_ALL", "C")
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output();
+    let output = output(program, arguments);
     let name = program.display().to_string();
     let call = format!("{name} {}", arguments.join(" "));
     let failed = |what: String| Problem::new(code, name.clone(), what, format!("run it by hand: sudo {call}"));

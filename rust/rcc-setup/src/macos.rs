@@ -18,7 +18,7 @@ mod tests;
 
 pub use accounts::{anothers, declared};
 pub use daemons::{all as daemons, enabled};
-pub use steps::{Request, install, place_carrier, prove, sessions_of_before, uninstall, unmanaged};
+pub use steps::{Request, install, place, prove, sessions_of_before, uninstall, unlinked, unmanaged};
 pub use system::System;
 
 use rcc_report::{Code, Problem};
@@ -87,10 +87,14 @@ pub trait Mac {
     fn link(&self, place: Place, name: &str, target: &str) -> Result<(), Problem>;
     /// Makes a folder, or gives the one that is there, with its plain files.
     fn make(&self, place: Place, name: &str) -> Result<(), Problem>;
-    /// Removes a file, a link or a whole folder.
+    /// Removes a file, a link or a whole folder; its name may have one folder's before it.
     fn remove(&self, place: Place, name: &str) -> Result<(), Problem>;
     /// The names in a folder; none if it is not there.
-    fn names(&self, folder: &'static str) -> Result<Vec<String>, Problem>;
+    fn names(&self, folder: &str) -> Result<Vec<String>, Problem>;
+    /// A file's bytes, whoever has it and whatever its mode; nothing if it is not there.
+    fn bytes(&self, folder: &str, name: &str) -> Result<Option<Vec<u8>>, Problem>;
+    /// Whether others than root can write a folder that is there, or change where its path leads.
+    fn is_anothers(&self, folder: &str) -> bool;
     /// Whether somebody listens on a socket.
     fn listens(&self, socket: &str) -> bool;
     /// Lets some time pass: a tenth of a second.

@@ -14,6 +14,7 @@ mod gateway;
 mod install;
 mod layout;
 mod macos;
+mod output;
 mod place;
 mod source;
 mod step;
@@ -29,6 +30,7 @@ use asker::Keep;
 use clap::{Args, Parser, Subcommand};
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, EXIT_REFUSED, Problem};
+use source::Libraries;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -54,7 +56,7 @@ enum What {
     Uninstall(UninstallArgs),
     /// Write the units that setup installs into a folder, for programs that lie elsewhere: for who packages rcc.
     Units(UnitsArgs),
-    /// On a Mac whose configuration declares the rest: place the programs that carry the machine's traffic, and the
+    /// On a Mac whose configuration declares the rest: place the programs, one of them with its group's bit, and the
     /// gateway's folders.
     #[command(hide = true)]
     Place(How),
@@ -134,7 +136,8 @@ fn main() -> ExitCode {
 
 fn install(args: &InstallArgs) -> Report {
     let mut report = Report::default();
-    let ready = asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs()?)));
+    let ready =
+        asker::root().and_then(|()| unmanaged()).and_then(|()| Ok((lock()?, source::programs(Libraries::Systems)?)));
     let (lock, programs) = match ready {
         Ok(ready) => ready,
         Err(problem) => {
@@ -192,6 +195,7 @@ fn install_mac(args: &InstallArgs, programs: Vec<source::Program>, report: &mut 
         )),
         Err(problem) => report.problems.push(problem),
     }
+    report.notes.extend(macos::unlinked(&mac));
     if person.is_none() {
         report.notes.push("who may start sessions stands in `users` of /etc/rcc/policy.toml".into());
     }
@@ -211,9 +215,11 @@ fn place(how: &How) -> Report {
         let wrong = || Problem::new(Code::SETUP_ROOT, "rcc-setup place", "this is no Mac", remedy);
         if cfg!(target_os = "macos") { Ok(()) } else { Err(wrong()) }
     };
-    match on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs()?))) {
+    let found =
+        on_a_mac().and_then(|()| asker::root()).and_then(|()| Ok((lock()?, source::programs(Libraries::OrTheStores)?)));
+    match found {
         Ok((lock, programs)) => {
-            all(&macos::place_carrier(&macos::System, programs), how, &mut report);
+            all(&macos::place(&macos::System, programs), how, &mut report);
             drop(lock);
         }
         Err(problem) => report.problems.push(problem),

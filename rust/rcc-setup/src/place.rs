@@ -41,13 +41,16 @@ impl Folder {
     /// Opens a folder; `None` if there is none.
     pub fn open(path: &Path, writers: Writers) -> io::Result<Option<Self>> {
         // Links that only root can have made are followed on the way (/usr/local may be one), and none after that.
-        let real = match writers {
-            Writers::Root => match rcc_host::trusted::place(path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-                other => other?,
-            },
-            Writers::SystemGroup => path.to_owned(),
+        let (judged, name) = match (writers, path.parent(), path.file_name()) {
+            // That one is the group's to write, and only what is above it root's alone (macOS's /var is a link).
+            (Writers::SystemGroup, Some(above), Some(name)) => (above, Some(name)),
+            _ => (path, None),
         };
+        let above = match rcc_host::trusted::place(judged) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let real = name.map_or_else(|| above.clone(), |name| above.join(name));
         let fd = match open_without_links(&real) {
             Err(Errno::ENOENT) => return Ok(None),
             other => other?,
@@ -81,6 +84,17 @@ impl Folder {
             fchmod(&folder.fd, permissions(mode))?;
         }
         Ok(folder)
+    }
+
+    /// A plain file's bytes, whoever has it and whatever its mode, or those that a link leads to; `None` if there is none.
+    pub fn bytes(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        let file = match openat(&self.fd, name, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(Errno::ENOENT) => return Ok(None),
+            other => File::from(other?),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// Owner, group and mode of this folder.
@@ -312,6 +326,24 @@ mod tests {
         let temporary = tempfile::tempdir_in("/run").unwrap();
         let folder = Folder::open(temporary.path(), Writers::Root).unwrap().unwrap();
         (temporary, folder)
+    }
+
+    #[test]
+    fn a_folder_of_a_systems_group_is_reached_by_roots_links_and_is_none_itself() {
+        let temporary = tempfile::tempdir_in("/run").unwrap();
+        let at = temporary.path();
+        fs::create_dir_all(at.join("private/var/log")).unwrap();
+        fs::set_permissions(at.join("private/var/log"), fs::Permissions::from_mode(0o775)).unwrap();
+        symlink("private/var", at.join("var")).unwrap();
+        let folder = Folder::open(&at.join("var/log"), Writers::SystemGroup).unwrap().unwrap();
+        assert_eq!(folder.path, at.join("private/var/log"));
+        symlink("log", at.join("private/var/link")).unwrap();
+        assert!(Folder::open(&at.join("var/link"), Writers::SystemGroup).is_err());
+        assert!(Folder::open(&at.join("none/log"), Writers::SystemGroup).unwrap().is_none());
+        assert!(Folder::open(&at.join("var/none"), Writers::SystemGroup).unwrap().is_none());
+        // Above it, nobody's but root's.
+        fs::set_permissions(at.join("private/var"), fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(Folder::open(&at.join("var/log"), Writers::SystemGroup).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The programs that are installed: those that lie beside the running one.
 
+use rcc_proto::macos::{GVPROXY, GVPROXY_SOURCE};
 use rcc_report::{Code, Problem};
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -21,7 +22,7 @@ const MACOS: [(&str, Kind); 9] = [
     ("rcc-firewall", Kind::Mac),
     ("rcc-setup", Kind::Mac),
     ("gvproxy", Kind::Mac),
-    ("gvproxy.pinned", Kind::Mac),
+    ("gvproxy.pinned", Kind::Carrier),
     ("rcc.linux", Kind::Guest),
     ("rcc-hook.linux", Kind::Guest),
     ("rcc-forward.linux", Kind::Guest),
@@ -34,6 +35,8 @@ enum Kind {
     Static,
     /// macOS's, of one processor, with libraries of the system's alone.
     Mac,
+    /// The same, and gvproxy of the version that was read.
+    Carrier,
     /// Linux's, without a loader and of this Mac's processor: the launcher puts it into the agents' machine.
     Guest,
 }
@@ -47,15 +50,24 @@ pub struct Program {
     pub bytes: Vec<u8>,
 }
 
+/// Whose libraries a Mac's program may load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Libraries {
+    /// Apple's alone.
+    Systems,
+    /// Or the Nix store's, which the system's configuration keeps there as long as it has these programs.
+    OrTheStores,
+}
+
 /// Reads all of them from the folder of the running program.
-pub fn programs() -> Result<Vec<Program>, Problem> {
+pub fn programs(libraries: Libraries) -> Result<Vec<Program>, Problem> {
     let here = rcc_host::this_program().map_err(|e| wrong(Path::new("/proc/self/exe"), &e.to_string()))?;
     let folder = here.parent().unwrap_or(Path::new("/")).to_owned();
     let all: &[(&'static str, Kind)] = if cfg!(target_os = "macos") { &MACOS } else { &LINUX };
-    all.iter().map(|(name, kind)| read(&folder, name, *kind)).collect()
+    all.iter().map(|(name, kind)| read(&folder, name, *kind, libraries)).collect()
 }
 
-fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Problem> {
+fn read(folder: &Path, name: &'static str, kind: Kind, allowed: Libraries) -> Result<Program, Problem> {
     let path: PathBuf = folder.join(name);
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
@@ -72,15 +84,18 @@ fn read(folder: &Path, name: &'static str, kind: Kind) -> Result<Program, Proble
     if kind == Kind::Guest && processor(&bytes) != Some(std::env::consts::ARCH) {
         return Err(wrong(&path, "it is not a Linux program of this Mac's processor"));
     }
+    if kind == Kind::Carrier {
+        is_pinned(&bytes, allowed).map_err(|what| wrong(&path, &what))?;
+    }
     match kind {
         Kind::Static | Kind::Guest => match interpreter(&bytes) {
             Some(false) => Ok(Program { name, bytes }),
             Some(true) => Err(wrong(&path, "it is not static: it needs a dynamic loader, which can change under it")),
             None => Err(wrong(&path, "it is not a 64-bit ELF program")),
         },
-        Kind::Mac => match libraries(&bytes) {
+        Kind::Mac | Kind::Carrier => match libraries(&bytes) {
             None => Err(wrong(&path, "it is not a 64-bit Mach-O program of one processor")),
-            Some(all) => match all.iter().find(|library| !is_systems(library)) {
+            Some(all) => match all.iter().find(|library| !may_load(library, allowed)) {
                 None => Ok(Program { name, bytes }),
                 Some(library) => Err(wrong(&path, &format!("it needs {library}, which is not the system's"))),
             },
@@ -97,9 +112,29 @@ fn processor(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a library is one that only Apple changes.
-fn is_systems(library: &str) -> bool {
-    (library.starts_with("/usr/lib/") || library.starts_with("/System/")) && !library.contains("/../")
+/// Whether a program of Go's is the gvproxy that was read, by what Go's linker writes into each (`runtime/debug.BuildInfo`). It
+/// tells a mistake, not a forgery: what lies beside setup is believed as setup itself is. A build in Nix has no version of
+/// its own there; Nix's package compares it.
+fn is_pinned(bytes: &[u8], allowed: Libraries) -> Result<(), String> {
+    let module = GVPROXY_SOURCE.strip_suffix("/cmd/gvproxy").unwrap_or(GVPROXY_SOURCE);
+    let line = match allowed {
+        Libraries::Systems => format!("\nmod\t{module}\tv{GVPROXY}\t"),
+        Libraries::OrTheStores => format!("\nmod\t{module}\t"),
+    };
+    let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+    if has(&format!("path\t{GVPROXY_SOURCE}\n")) && has(&line) {
+        return Ok(());
+    }
+    Err(format!("it is not gvproxy {GVPROXY}, built as: go install {GVPROXY_SOURCE}@v{GVPROXY}"))
+}
+
+/// Whether a library is one that only Apple, or root's Nix, changes.
+fn may_load(library: &str, allowed: Libraries) -> bool {
+    let places: &[&str] = match allowed {
+        Libraries::Systems => &["/usr/lib/", "/System/"],
+        Libraries::OrTheStores => &["/usr/lib/", "/System/", "/nix/store/"],
+    };
+    places.iter().any(|place| library.starts_with(place)) && !library.contains("/../")
 }
 
 /// The libraries that a little-endian 64-bit Mach-O executable loads (`mach-o/loader.h`); `None` if it is no such program.
@@ -186,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let judged = |bytes: &[u8]| {
             std::fs::write(folder.path().join("rcc.linux"), bytes).unwrap();
-            read(folder.path(), "rcc.linux", Kind::Guest).map(drop)
+            read(folder.path(), "rcc.linux", Kind::Guest, Libraries::Systems).map(drop)
         };
         let mut program = vec![0; 64];
         program[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -205,10 +240,13 @@ mod tests {
     fn a_link_is_not_installed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/sh", folder.path().join("rcc")).unwrap();
-        assert_eq!(read(folder.path(), "rcc", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(read(folder.path(), "rcc", Kind::Static, Libraries::Systems).unwrap_err().code, Code::SETUP_SOURCE);
         let huge = std::fs::File::create(folder.path().join("rcc-hook")).unwrap();
         huge.set_len(1 << 40).unwrap();
-        assert_eq!(read(folder.path(), "rcc-hook", Kind::Static).unwrap_err().code, Code::SETUP_SOURCE);
+        assert_eq!(
+            read(folder.path(), "rcc-hook", Kind::Static, Libraries::Systems).unwrap_err().code,
+            Code::SETUP_SOURCE
+        );
     }
 
     /// A Mach-O executable with these load commands.
@@ -230,11 +268,44 @@ mod tests {
     }
 
     #[test]
+    fn the_carrier_is_of_the_version_that_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = mach_o(2, &[(0xc, "/usr/lib/libSystem.B.dylib")]);
+        let judged = |info: &str, allowed| {
+            let bytes = [&program[..], info.as_bytes()].concat();
+            std::fs::write(folder.path().join("gvproxy.pinned"), bytes).unwrap();
+            read(folder.path(), "gvproxy.pinned", Kind::Carrier, allowed).map(drop).map_err(|problem| problem.what)
+        };
+        // As `go version -m` shows it of what `go install` made, but for the sums.
+        let module = "github.com/containers/gvisor-tap-vsock";
+        let info = |version: &str| {
+            format!("path\t{module}/cmd/gvproxy\nmod\t{module}\t{version}\th1:x=\ndep\tgithub.com/x/y\tv0.8.9\th1:y=\n")
+        };
+        judged(&info(&format!("v{GVPROXY}")), Libraries::Systems).unwrap();
+        for other in ["v0.8.8", "v0.8.90", "v0.8.9-rc1", "(devel)"] {
+            assert!(judged(&info(other), Libraries::Systems).unwrap_err().contains("go install"), "{other}");
+        }
+        judged(&info("(devel)"), Libraries::OrTheStores).unwrap();
+        for none in ["", "path\tgithub.com/x/gvproxy\nmod\tgithub.com/x\tv0.8.9\th1:x=\n"] {
+            assert!(judged(none, Libraries::Systems).is_err() && judged(none, Libraries::OrTheStores).is_err());
+        }
+    }
+
+    #[test]
+    fn the_carriers_version_stands_in_one_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for file in [".github/workflows/macos.yml", ".github/workflows/release.yml", "nix/rcc.nix"] {
+            let text = std::fs::read_to_string(root.join(file)).unwrap();
+            assert!(text.contains("rust/rcc-proto/gvproxy-version") && !text.contains(GVPROXY), "{file}");
+        }
+    }
+
+    #[test]
     fn a_macs_program_has_libraries_of_the_systems_alone() {
         let folder = tempfile::tempdir().unwrap();
         let judged = |bytes: &[u8]| {
             std::fs::write(folder.path().join("rcc"), bytes).unwrap();
-            read(folder.path(), "rcc", Kind::Mac).map(drop)
+            read(folder.path(), "rcc", Kind::Mac, Libraries::Systems).map(drop)
         };
         let system =
             [(0xc, "/usr/lib/libSystem.B.dylib"), (0xc, "/System/Library/Frameworks/Security.framework/Security")];
@@ -247,6 +318,9 @@ mod tests {
                 assert!(error.what.contains("which is not the system's"), "{library}: {error}");
             }
         }
+        let store = mach_o(2, &[system[0], (0xc, "/nix/store/x-libiconv/lib/libiconv.2.dylib")]);
+        assert!(judged(&store).is_err());
+        read(folder.path(), "rcc", Kind::Mac, Libraries::OrTheStores).unwrap();
         let whole = mach_o(2, &system);
         for cut in [0, 4, 31, 40, whole.len() - 1] {
             assert!(judged(&whole[..cut]).is_err(), "cut at {cut}");

@@ -54,6 +54,13 @@ impl<'a> Step<'a> {
         Self { subject: subject.into(), look: Box::new(look), act: Box::new(act) }
     }
 
+    /// The same step, whose act wants this to hold.
+    #[must_use]
+    pub fn only_if(self, holds: impl Fn() -> Result<(), Problem> + 'a) -> Self {
+        let act = self.act;
+        Self { act: Box::new(move || holds().and_then(|()| act())), ..self }
+    }
+
     /// Does what is left to do, and reads it back.
     pub fn run(&self, mode: Mode) -> Result<Outcome, Problem> {
         let effect = match (self.look)()? {

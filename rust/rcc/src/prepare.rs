@@ -28,9 +28,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Root's word for the package that the agent has where nothing else is said: NixOS's module writes it, as there is no /usr.
-const TOOLS: &str = "/etc/rcc/tools";
-
 /// Where to run; common to all commands that start something.
 #[derive(Args)]
 pub struct Place {
@@ -218,10 +215,7 @@ pub fn prepare(place: &Place, what: What, purpose: Purpose) -> Result<Prepared, 
     let machine = Machine::probe()?;
     let policy = policy()?;
     let project_path = Project::find(place.project.as_deref(), &machine.person).map_err(one)?;
-    // A link that leads nowhere is an error, and not passed over.
-    let machines = Some(PathBuf::from(TOOLS)).filter(|tools| tools.symlink_metadata().is_ok());
-    let package = place.package.clone().or(machines);
-    let package = package.map(|folder| Package::read(&folder, &machine.person)).transpose()?;
+    let package = Package::of(place.package.as_deref(), &machine.person)?;
     let mut grants = remembered(&machine, &policy, &project_path)?;
     let (registries, asked) = along::registries(&policy, &machine.person)?;
     grants.extend(asked);

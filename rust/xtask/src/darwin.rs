@@ -30,6 +30,7 @@ const TESTED: &[&str] = &[
     "rcc-gvproxy",
     "rcc-host",
     "rcc-launch",
+    "rcc-pf",
     "rcc-policy",
     "rcc-preflight",
     "rcc-proto",
@@ -43,31 +44,52 @@ const BROKEN: &str = "rcc-host";
 /// Check and link the product for macOS, on Linux.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Check alone, for one processor: while one works on a change.
-    #[arg(long)]
-    quick: bool,
+    /// Only these parts.
+    #[arg(value_enum)]
+    parts: Vec<Part>,
 }
+
+/// A part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// All crates, and tests, for Apple's own processors.
+    Arm,
+    /// The same for Intel's.
+    Intel,
+    /// That a mistake for macOS alone is found.
+    Control,
+    /// The programs, read back.
+    Link,
+}
+
+const ALL: &[Part] = &[Part::Arm, Part::Intel, Part::Control, Part::Link];
 
 /// Runs it.
 pub fn run(args: &Args) -> Result<()> {
     let workspace = Workspace::find()?;
-    Steps::all(&workspace, "darwin", |steps| {
-        if args.quick {
-            let mac = Mac::new(&workspace, steps)?;
-            return mac.check(steps, "check for arm64", ARM);
-        }
-        step(&workspace, steps)
-    })
+    let parts = if args.parts.is_empty() { ALL } else { &args.parts };
+    Steps::all(&workspace, "darwin", |steps| these(&workspace, steps, parts))
 }
 
-/// All of it, as the test command wants it. Each part is tried whatever became of the one before.
+/// All of it, as the test command wants it.
 pub fn step(workspace: &Workspace, steps: &Steps) -> Result<()> {
+    these(workspace, steps, ALL)
+}
+
+/// Each part is tried whatever became of the one before.
+fn these(workspace: &Workspace, steps: &Steps, parts: &[Part]) -> Result<()> {
     let mac = Mac::new(workspace, steps)?;
-    let arm = mac.check(steps, "check for macOS arm64", ARM);
-    let intel = mac.check(steps, "check for macOS x86_64", INTEL);
-    let control = steps.run("macOS control", || mac.control(steps));
-    let linked = steps.run("link for macOS arm64", || mac.link(steps));
-    arm.and(intel).and(control).and(linked)
+    let mut all = Ok(());
+    for part in parts {
+        let done = match part {
+            Part::Arm => mac.check(steps, "check for macOS arm64", ARM),
+            Part::Intel => mac.check(steps, "check for macOS x86_64", INTEL),
+            Part::Control => steps.run("macOS control", || mac.control(steps)),
+            Part::Link => steps.run("link for macOS arm64", || mac.link(steps)),
+        };
+        all = all.and(done);
+    }
+    all
 }
 
 /// What works on the product for a Mac.

@@ -36,8 +36,10 @@ fn meant(mut frames: &[u8]) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
     while let [high, low, rest @ ..] = frames {
         let length = usize::from(*high) << 8 | usize::from(*low);
-        if length == 0 {
-            return (all, true);
+        match length {
+            0 => return (all, true),
+            0xffff => return (all, false),
+            _ => {}
         }
         all.extend_from_slice(&rest[..length.min(rest.len())]);
         frames = rest.get(length..).unwrap_or_default();

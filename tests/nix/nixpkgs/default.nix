@@ -118,6 +118,7 @@ let
 
   base = {
     inherit lib mkDerivation runCommand;
+    path = ./.;
     stdenv = {
       inherit mkDerivation;
       hostPlatform = platform;
@@ -298,7 +299,9 @@ let
     openssl = hostTool "openssl";
     nftables = hostTool "nft";
     podman = hostTool "podman";
-    gvproxy = hostTool "gvproxy";
+    gvproxy = hostTool "gvproxy" // {
+      version = "0.8.9";
+    };
     deadnix = hostTool "deadnix";
     nixfmt = hostTool "nixfmt";
     nixfmt-tree = base.nixfmt;

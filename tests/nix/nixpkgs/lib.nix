@@ -37,6 +37,7 @@ let
       toJSON
       ;
     importJSON = path: builtins.fromJSON (builtins.readFile path);
+    fileContents = path: removeSuffix "\n" (builtins.readFile path);
     importTOML = path: builtins.fromTOML (builtins.readFile path);
     id = x: x;
     nameValuePair = name: value: { inherit name value; };

@@ -3,6 +3,7 @@
 
 use rcc_policy::{Protect, SETS};
 use rcc_report::EXPLANATIONS;
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,41 @@ fn every_problem_is_explained_in_its_own_words() {
         .collect();
     let known: Vec<_> = EXPLANATIONS.iter().map(|(code, meaning)| (code.to_string(), (*meaning).to_owned())).collect();
     assert_eq!(told, known);
+}
+
+/// By each code's name in the programs' own sources, without their tests.
+#[test]
+fn what_no_program_says_is_marked() {
+    fn sources(folder: &Path, all: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !["tests", "target"].contains(&name.as_str()) {
+                sources(&path, all);
+            } else if name.ends_with(".rs") && !["tests.rs", "codes.rs"].contains(&name.as_str()) {
+                let text = fs::read_to_string(&path).unwrap();
+                all.push_str(text.split("#[cfg(test)]\nmod tests {").next().unwrap());
+            }
+        }
+    }
+    let mut all = String::new();
+    sources(&root().join("rust"), &mut all);
+    let said: HashSet<&str> = all
+        .split("Code::")
+        .skip(1)
+        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap())
+        .collect();
+    let document = text("docs/problems.md");
+    let codes = text("rust/rcc-report/src/codes.rs");
+    let mut seen = 0;
+    for line in codes.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let Some((name, rest)) = line.split_once(" = ") else { continue };
+        let Some(number) = rest.split_once(", \"").and_then(|(number, _)| number.parse::<u16>().ok()) else { continue };
+        let row = document.lines().find(|row| row.starts_with(&format!("| RCC-{number:03} |"))).unwrap();
+        assert_eq!(said.contains(name), !row.contains("*Not raised yet*"), "{name}: {row}");
+        seen += 1;
+    }
+    assert_eq!(seen, EXPLANATIONS.len());
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The table in a real kernel, by the real nft.
 //!
 //! Each test has network namespaces of its own, with links that lead nowhere: no packet leaves them.
+#![cfg(target_os = "linux")]
 
+mod callers;
 mod kernel;
 mod leaks;
 mod others;

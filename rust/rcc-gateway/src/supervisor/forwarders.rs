@@ -149,3 +149,32 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_opens_once_and_the_other_secret_after_it() {
+        let (to_worker, worker) = socket::log_pair().unwrap();
+        let (ticket, streams) = (Key([1; SECRET]), Key([2; SECRET]));
+        let mut admission = Admission { session: 7, ticket: Some(ticket.clone()), streams: streams.clone(), to_worker };
+        let stream: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let mut admits = |session, stream_is, secret: &Key| {
+            admission.admits(&Header { stream: stream_is, session, secret: secret.clone() }, &stream)
+        };
+        for (session, secret) in [(7, &streams), (8, &ticket)] {
+            assert!(!admits(session, Stream::Control, secret));
+        }
+        assert!(!admits(7, Stream::Dns, &streams), "before the ticket");
+        assert!(admits(7, Stream::Control, &ticket));
+        assert!(!admits(7, Stream::Control, &ticket), "a second time");
+        assert!(!admits(7, Stream::Dns, &ticket) && !admits(8, Stream::Dns, &streams));
+        assert!(admits(7, Stream::Dns, &streams) && admits(7, Stream::DnsTcp, &streams));
+        let mut came = 0;
+        while recv(worker.as_raw_fd(), &mut [0; STREAM], MsgFlags::MSG_DONTWAIT) == Ok(STREAM) {
+            came += 1;
+        }
+        assert_eq!(came, 3, "what was not let in did not come");
+    }
+}

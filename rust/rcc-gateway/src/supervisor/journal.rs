@@ -326,7 +326,9 @@ impl Lines {
     pub fn tell(&mut self, worker: &OwnedFd, journal: &Journal) {
         if self.told < self.taken && journal.is_ready() {
             let flags = MsgFlags::MSG_DONTWAIT | NO_SIGNAL;
-            if send(worker.as_raw_fd(), &self.taken.to_le_bytes(), flags) != Err(Errno::EAGAIN) {
+            // macOS says of a full pair that there is no buffer.
+            let full = [Err(Errno::EAGAIN), Err(Errno::ENOBUFS)];
+            if !full.contains(&send(worker.as_raw_fd(), &self.taken.to_le_bytes(), flags)) {
                 self.told = self.taken;
             }
         }

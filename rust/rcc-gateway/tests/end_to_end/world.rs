@@ -159,7 +159,7 @@ impl World {
     pub fn of_kind(policy: &str, forwarded: bool) -> Self {
         let tmpfs = |at: &str| mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
         let binary = fs::read(env!("CARGO_BIN_EXE_rcc-gateway")).unwrap();
-        let forwarder = fs::read(env!("CARGO_BIN_EXE_rcc-forward")).unwrap();
+        let in_the_machine = fs::read(env!("CARGO_BIN_EXE_rcc-forward")).unwrap();
         for at in ["/etc", "/run", "/var/log"] {
             tmpfs(at);
         }
@@ -177,7 +177,7 @@ impl World {
         fs::write("/etc/group", format!("root:x:0:\nalice:x:{ALICE}:\n")).unwrap();
         fs::write("/etc/resolv.conf", "search evil.example\nnameserver 10.77.0.1\n").unwrap();
         fs::write("/etc/rcc/policy.toml", policy).unwrap();
-        for (program, bytes) in [("/run/bin/rcc-gateway", binary), ("/etc/bin/rcc-forward", forwarder)] {
+        for (program, bytes) in [("/run/bin/rcc-gateway", binary), ("/etc/bin/rcc-forward", in_the_machine)] {
             fs::write(program, bytes).unwrap();
             fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
         }

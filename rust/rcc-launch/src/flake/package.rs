@@ -12,6 +12,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+/// Root's word for the package that agents have where nothing else is said: NixOS's module writes it, as there is no /usr.
+const MACHINES: &str = "/etc/rcc/tools";
 /// All store paths that its programs need, a line each.
 const CLOSURE: &str = "share/rcc/closure";
 /// What it asks for; without it, it asks for nothing and gives way to what the project has.
@@ -33,8 +35,15 @@ pub struct Package {
 }
 
 impl Package {
+    /// The one that the person named, else the machine's, if root named one. A link of root's that leads nowhere is an error,
+    /// and not passed over.
+    pub fn of(named: Option<&Path>, person: &Person) -> Result<Option<Self>, Vec<Problem>> {
+        let machines = Some(Path::new(MACHINES)).filter(|tools| tools.symlink_metadata().is_ok());
+        named.or(machines).map(|folder| Self::read(folder, person)).transpose()
+    }
+
     /// Reads it, and demands that each store path is there and its owner's.
-    pub fn read(folder: &Path, person: &Person) -> Result<Self, Vec<Problem>> {
+    fn read(folder: &Path, person: &Person) -> Result<Self, Vec<Problem>> {
         let refuse = |what: String| {
             let remedy =
                 "name one that rcc's flake makes: packages.tools, or of lib.mkAgent; it must lie in /nix/store";

@@ -1,7 +1,7 @@
 //! What Podman and ssh are called with.
 
-use super::{NAME, PROVIDER, Places, Size};
-use rcc_proto::macos::SSH_PORT;
+use super::{PROVIDER, Places, Size};
+use rcc_proto::macos::{MACHINE, SSH_PORT};
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -34,12 +34,12 @@ impl Act {
                 format!("--disk-size={}", size.disk),
                 "--rootful=false".into(),
                 "--volume=".into(),
-                NAME.into(),
+                MACHINE.into(),
             ],
-            Self::Start => vec!["start".into(), "--quiet".into(), "--no-info".into(), NAME.into()],
-            Self::Stop => vec!["stop".into(), NAME.into()],
-            Self::Inspect => vec!["inspect".into(), NAME.into()],
-            Self::Remove => vec!["rm".into(), "--force".into(), NAME.into()],
+            Self::Start => vec!["start".into(), "--quiet".into(), "--no-info".into(), MACHINE.into()],
+            Self::Stop => vec!["stop".into(), MACHINE.into()],
+            Self::Inspect => vec!["inspect".into(), MACHINE.into()],
+            Self::Remove => vec!["rm".into(), "--force".into(), MACHINE.into()],
         };
         std::iter::once("machine".to_owned()).chain(words).map(OsString::from).collect()
     }

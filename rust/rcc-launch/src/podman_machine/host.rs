@@ -59,13 +59,13 @@ impl Host {
         let known = if running { self.record()?.folders()?.iter().any(|f| f == folder) } else { false };
         let held = match (running && known, alone) {
             (true, Some(alone)) => share(alone)?,
-            (true, None) => self.turn(FlockArg::LockSharedNonblock)?.ok_or_else(|| self.busy("being changed"))?,
+            (true, None) => self.turn(FlockArg::LockSharedNonblock)?.ok_or_else(|| busy("being changed"))?,
             (false, Some(alone)) => {
                 self.bring_up(folder)?;
                 share(alone)?
             }
             (false, None) if running => return Err(not_among(folder)),
-            (false, None) => return Err(self.busy("being started or changed by another rcc")),
+            (false, None) => return Err(busy("being started or changed by another rcc")),
         };
         // From here on it can't be stopped by rcc.
         let record = self.record()?;
@@ -92,14 +92,14 @@ impl Host {
         self.podman(Act::Start)?;
         let now = self.record()?;
         if self.settled()? != Some(State::Running) || now.folders()? != folders {
-            return Err(self.foreign("it was started, and is not as it was to be"));
+            return Err(foreign("it was started, and is not as it was to be"));
         }
         Ok(())
     }
 
     /// Takes a folder from those that the machine sees. True if it had it.
     pub fn forget(&self, folder: &Path) -> Result<bool, Problem> {
-        let _alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| self.busy("used by sessions"))?;
+        let _alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| busy("used by sessions"))?;
         if self.settled()?.is_none() {
             return Ok(false);
         }
@@ -119,20 +119,20 @@ impl Host {
 
     /// Stops it. False if it did not run.
     pub fn stop(&self) -> Result<bool, Problem> {
-        let _alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| self.busy("used by sessions"))?;
+        let _alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| busy("used by sessions"))?;
         if self.settled()? != Some(State::Running) {
             return Ok(false);
         }
         self.podman(Act::Stop)?;
         match self.settled()? {
-            Some(State::Running) => Err(self.foreign("it was stopped, and runs")),
+            Some(State::Running) => Err(foreign("it was stopped, and runs")),
             _ => Ok(true),
         }
     }
 
     /// Takes it away with all that is in it. False if there was none.
     pub fn remove(&self) -> Result<bool, Problem> {
-        let alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| self.busy("used by sessions"))?;
+        let alone = self.turn(FlockArg::LockExclusiveNonblock)?.ok_or_else(|| busy("used by sessions"))?;
         if self.state()?.is_none() {
             return Ok(false);
         }
@@ -142,7 +142,7 @@ impl Host {
         drop(alone);
         match self.state()? {
             None => Ok(true),
-            Some(_) => Err(self.foreign("it was removed, and is there")),
+            Some(_) => Err(foreign("it was removed, and is there")),
         }
     }
 
@@ -153,7 +153,7 @@ impl Host {
         }
         let output = self.run(Act::Inspect)?;
         if !output.status.success() {
-            return Err(self.failed(Act::Inspect, &output));
+            return Err(failed(Act::Inspect, &output));
         }
         record::state(&String::from_utf8_lossy(&output.stdout)).map(Some)
     }
@@ -164,7 +164,7 @@ impl Host {
         loop {
             match self.state()? {
                 Some(State::Between) if Instant::now() < until => std::thread::sleep(Duration::from_millis(500)),
-                Some(State::Between) => return Err(self.foreign("it neither starts nor stops")),
+                Some(State::Between) => return Err(foreign("it neither starts nor stops")),
                 other => return Ok(other),
             }
         }
@@ -173,7 +173,7 @@ impl Host {
     /// Podman's record of it.
     pub fn record(&self) -> Result<Record, Problem> {
         let path = self.places.record();
-        let text = fs::read_to_string(&path).map_err(|e| self.foreign(&format!("{}: {e}", path.display())))?;
+        let text = fs::read_to_string(&path).map_err(|e| foreign(&format!("{}: {e}", path.display())))?;
         Record::parse(&text)
     }
 
@@ -186,12 +186,8 @@ impl Host {
             file.sync_all()?;
             fs::rename(&new, &path)
         };
-        write().map_err(|e| self.foreign(&format!("{}: {e}", path.display())))?;
-        if self.record()? == *record {
-            Ok(())
-        } else {
-            Err(self.foreign("its record was written, and reads differently"))
-        }
+        write().map_err(|e| foreign(&format!("{}: {e}", path.display())))?;
+        if self.record()? == *record { Ok(()) } else { Err(foreign("its record was written, and reads differently")) }
     }
 
     /// Puts rcc's programs into the machine if it has others, and makes it ready.
@@ -237,8 +233,12 @@ impl Host {
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| open(&e.to_string()))?;
         let port = listener.local_addr().map_err(|e| open(&e.to_string()))?.port();
-        // The control: somebody does listen there.
-        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|e| open(&format!("the canary's own port: {e}")))?;
+        // The control, before each attempt and after the last: somebody does listen there.
+        let listens = || {
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+            connected.map(drop).map_err(|e| open(&format!("the canary's own port: {e}")))
+        };
+        listens()?;
         let shim = self.programs.join(SHIM);
         let mut probe = Command::new(&shim);
         probe.args([PROBE, &port.to_string()]).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
@@ -248,7 +248,9 @@ impl Host {
             Some(1) => return Err(open("pf lets gvproxy's group reach this Mac's loopback")),
             _ => return Err(open(&format!("{} could not try it: {status}", shim.display()))),
         }
+        listens()?;
         let output = self.in_machine(record, &guest::canary(port), &[])?;
+        listens()?;
         match String::from_utf8_lossy(&output.stdout).trim() {
             "closed" if output.status.success() => Ok(()),
             "open" => Err(open("the machine's root reaches this Mac's loopback")),
@@ -278,7 +280,7 @@ impl Host {
     /// A command in the machine, with these bytes on its standard input.
     fn in_machine(&self, record: &Record, command: &str, input: &[u8]) -> Result<Output, Problem> {
         let mut ssh = self.for_person(record, Terminal::No, command)?;
-        output(&mut ssh, input).map_err(|e| self.absent(&self.ssh, &e))
+        output(&mut ssh, input).map_err(|e| absent(&self.ssh, &e))
     }
 
     fn ssh_environment(&self) -> [(&'static str, OsString); 2] {
@@ -287,14 +289,14 @@ impl Host {
 
     fn podman(&self, act: Act) -> Result<(), Problem> {
         let output = self.run(act)?;
-        if output.status.success() { Ok(()) } else { Err(self.failed(act, &output)) }
+        if output.status.success() { Ok(()) } else { Err(failed(act, &output)) }
     }
 
     fn run(&self, act: Act) -> Result<Output, Problem> {
         let mut podman = Command::new(&self.podman);
         podman.args(act.arguments()).env_clear();
         podman.envs(call::environment(&self.places, &self.home, &self.programs)).current_dir(self.places.root());
-        output(&mut podman, &[]).map_err(|e| self.absent(&self.podman, &e))
+        output(&mut podman, &[]).map_err(|e| absent(&self.podman, &e))
     }
 
     fn folders_of_its_own(&self) -> Result<(), Problem> {
@@ -309,14 +311,14 @@ impl Host {
             }
             Ok(())
         };
-        make().map_err(|e: io::Error| self.foreign(&format!("{}: {e}", self.places.root().display())))
+        make().map_err(|e: io::Error| foreign(&format!("{}: {e}", self.places.root().display())))
     }
 
     /// The lock of the sessions; nothing if others hold it.
     fn turn(&self, how: FlockArg) -> Result<Option<Flock<File>>, Problem> {
         self.folders_of_its_own()?;
         let path = self.places.sessions();
-        let failed = |e: &dyn std::fmt::Display| self.foreign(&format!("{}: {e}", path.display()));
+        let failed = |e: &dyn std::fmt::Display| foreign(&format!("{}: {e}", path.display()));
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = file.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(|e| failed(&e))?;
@@ -326,27 +328,27 @@ impl Host {
             Err((_, e)) => Err(failed(&e)),
         }
     }
+}
 
-    fn busy(&self, how: &str) -> Problem {
-        let what = format!("it is {how}");
-        Problem::new(Code::MACHINE_BUSY, "the agents' machine", what, "end the sessions in it, and try again")
-    }
+fn busy(how: &str) -> Problem {
+    let what = format!("it is {how}");
+    Problem::new(Code::MACHINE_BUSY, "the agents' machine", what, "end the sessions in it, and try again")
+}
 
-    fn foreign(&self, what: &str) -> Problem {
-        let remedy = "rcc machine remove    (takes it away with all that is in it; the next start makes it anew)";
-        Problem::new(Code::MACHINE_FOREIGN, "the agents' machine", what, remedy)
-    }
+fn foreign(what: &str) -> Problem {
+    let remedy = "rcc machine remove    (takes it away with all that is in it; the next start makes it anew)";
+    Problem::new(Code::MACHINE_FOREIGN, "the agents' machine", what, remedy)
+}
 
-    fn failed(&self, act: Act, output: &Output) -> Problem {
-        let words = act.arguments().join(OsStr::new(" "));
-        let subject = format!("podman {}", words.display());
-        Problem::new(Code::MACHINE_PODMAN, subject, last_words(output), "rcc check    (and: rcc machine status)")
-    }
+fn failed(act: Act, output: &Output) -> Problem {
+    let words = act.arguments().join(OsStr::new(" "));
+    let subject = format!("podman {}", words.display());
+    Problem::new(Code::MACHINE_PODMAN, subject, last_words(output), "rcc check    (and: rcc machine status)")
+}
 
-    fn absent(&self, program: &Path, error: &io::Error) -> Problem {
-        let what = format!("it can't be run: {error}");
-        Problem::new(Code::MACHINE_PODMAN, program.display().to_string(), what, "rcc check")
-    }
+fn absent(program: &Path, error: &io::Error) -> Problem {
+    let what = format!("it can't be run: {error}");
+    Problem::new(Code::MACHINE_PODMAN, program.display().to_string(), what, "rcc check")
 }
 
 /// From a lock that nobody shares to one that sessions do. In between another may take it alone: that one goes first.

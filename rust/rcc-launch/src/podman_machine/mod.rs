@@ -13,15 +13,12 @@ pub mod guest;
 pub mod host;
 pub mod record;
 
+use rcc_proto::macos::{MACHINE, MACHINE_FOLDER};
 use rcc_report::{Code, Problem};
 use std::path::{Path, PathBuf};
 
-/// The machine's name, to Podman.
-pub const NAME: &str = "rcc";
 /// The kind of machine that rcc was read for: Apple's own framework, by vfkit.
 pub const PROVIDER: &str = "applehv";
-/// Below the home folder, in rcc's own folder, which can't be a project.
-const FOLDER: &str = ".local/share/rcc/machine";
 /// The longest name that a socket in [`Places::run`] gets, by Podman or vfkit, with the folder `podman` before it.
 const SOCKET: &str = "podman/vfkit-ffffffff-ffff.sock";
 /// What a socket's path may have, in bytes (`sockaddr_un` of macOS).
@@ -36,7 +33,7 @@ pub struct Places {
 impl Places {
     /// Of a person.
     pub fn of(home: &Path) -> Result<Self, Problem> {
-        let this = Self { root: home.join(FOLDER) };
+        let this = Self { root: home.join(MACHINE_FOLDER) };
         let longest = this.run().join(SOCKET);
         if longest.as_os_str().len() > LONGEST_SOCKET {
             let what = "its path is too long for the sockets in it";
@@ -79,7 +76,7 @@ impl Places {
     /// Podman's own record of the machine.
     #[must_use]
     pub fn record(&self) -> PathBuf {
-        self.config().join("containers/podman/machine").join(PROVIDER).join(format!("{NAME}.json"))
+        self.config().join("containers/podman/machine").join(PROVIDER).join(format!("{MACHINE}.json"))
     }
 
     /// The key by which ssh comes in.

@@ -110,7 +110,7 @@ fn a_first_session_makes_the_machine_and_the_next_finds_it() {
     assert_eq!((record.port(), record.folders()), (Some(47022), Ok(vec![a.clone()])));
     assert!(record.text().contains("\"Other\": 7"));
     let script = fs::read_to_string(world.folder.path().join("script")).unwrap();
-    assert_eq!(script, guest::prepare("0.1.0", "users = []\n", &[a.clone()]));
+    assert_eq!(script, guest::prepare("0.1.0", "users = []\n", std::slice::from_ref(&a)));
     // A second session in the same project shares it; one in another can't come in, and nobody stops it.
     let second = world.host.ready(&a, "users = []\n").unwrap();
     assert_eq!(world.log(), "ssh has\nssh root\ngvproxy rcc-probe\nssh canary");

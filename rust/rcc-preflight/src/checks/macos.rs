@@ -6,18 +6,19 @@ use crate::facts::{Accounts, Daemon, Facts, MacOs, Nix, Pf};
 use crate::system::Family;
 use crate::{probe, version};
 use rcc_proto::macos::{
-    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, NET_GROUP_ID,
-    SSH_PORT, USER, USER_ID,
+    ANCHOR, FIREWALL_LABEL, GATEWAY_LABEL, GROUP, GROUP_ID, GVPROXY, LABELS, NET_GROUP, NET_GROUP_ID, SSH_PORT, USER,
+    USER_ID,
 };
 use rcc_report::{Code, Problem, quoted};
 use std::path::Path;
 
 /// The oldest macOS: Podman 5 and the Virtualization framework's file sharing want it.
 const MACOS: (u32, u32, u32) = (13, 0, 0);
-/// The oldest Podman: before, machines ran in qemu with another way out.
-const PODMAN: (u32, u32, u32) = (5, 0, 0);
-/// The gvproxy that was read for what a guest can ask of it.
-pub const GVPROXY: &str = "0.8.9";
+/// The oldest Podman: its machines were read. vfkit of before 0.6 makes its socket where gvproxy's profile lets nothing be sent to.
+const PODMAN: (u32, u32, u32) = (5, 8, 0);
+
+/// A volume that shares the disk's space, and tells spellings apart.
+const OWN_VOLUME: &str = "diskutil apfs addVolume \"$(diskutil info / | awk '/APFS Container/ { print $3 }')\" 'Case-sensitive APFS' src, and have projects in /Volumes/src";
 
 /// All of them, in the order of the report.
 pub const CHECKS: &[Check] = &[
@@ -106,8 +107,9 @@ pub const CHECKS: &[Check] = &[
         name: "file systems",
         part: Part::Whole,
         setup: None,
-        why: "git, npm and compilers want links, modes and locks in the project.",
-        by_hand: "Have projects on APFS of this Mac's own disk.",
+        why: "git, npm and compilers want links, modes and locks in the project. Where `.ENVRC` is `.envrc`, as on a Mac's usual \
+              volume, what covers the one does not cover the other.",
+        by_hand: "Have projects on a volume of case-sensitive APFS: Disk Utility, Add Volume.",
         judge: file_systems,
     },
     Check {
@@ -195,7 +197,7 @@ fn podman(mac: &MacOs) -> Outcome {
         match version::of(&podman.version) {
             None => return Outcome::Unknown(format!("podman says `{}`", podman.version)),
             Some(found) if found < PODMAN => {
-                let what = "rcc was written for podman 5.0 and later";
+                let what = "rcc was written for podman 5.8 and later";
                 let remedy = Family::MacOs.upgrade("podman");
                 return Outcome::Fail(vec![Problem::new(Code::CHECK_MAC_PODMAN, &podman.version, what, remedy)]);
             }
@@ -330,32 +332,36 @@ fn machine(facts: &Facts, mac: &MacOs) -> Outcome {
     of(&mac.machine, |machine| {
         let Some(machine) = machine else { return pass("none yet; the first session makes it") };
         let mut problems = Vec::new();
-        let anew = format!(
-            "XDG_CONFIG_HOME=~/{MACHINE_FOLDER}/config XDG_DATA_HOME=~/{MACHINE_FOLDER}/data podman machine rm --force {MACHINE}    (the next session makes it anew)"
-        );
-        let mut problem = |subject: String, what: &str| {
-            problems.push(Problem::new(Code::CHECK_MACHINE, subject, what, anew.clone()));
+        let anew = "rcc machine remove    (with what agents keep in it; the next session makes it anew)";
+        let mut problem = |subject: String, what: &str, remedy: &str| {
+            problems.push(Problem::new(Code::CHECK_MACHINE, subject, what, remedy));
         };
         match machine.provider.as_deref() {
-            Some("applehv" | "libkrun") => {}
-            other => problem(other.unwrap_or("none").into(), "it is of a kind whose way out is not gvproxy's"),
+            Some("applehv") => {}
+            other => {
+                problem(other.unwrap_or("none").into(), "rcc was read for Apple's own framework alone (applehv)", anew);
+            }
         }
         if machine.rootful {
-            problem("rootful".into(), "its containers are root's in it");
+            problem("rootful".into(), "its containers are root's in it", anew);
         }
         if machine.ssh_port.is_some_and(|port| port != u32::from(SSH_PORT)) {
             problem(
                 format!("port {}", machine.ssh_port.unwrap_or_default()),
                 "pf lets Podman's ssh in by another port",
+                anew,
             );
         }
         let home = facts.person.get().ok().and_then(|person| person.home.clone());
         for mount in &machine.mounts {
-            // The home, what holds it, and what is the system's: a project is none of these.
-            let holds_home = home.as_ref().is_none_or(|home| home.starts_with(&mount.source));
-            let system = ["/Users", "/private", "/var", "/etc", "/Volumes", "/System", "/Library", "/usr", "/opt"];
-            if holds_home || system.iter().any(|place| mount.source == Path::new(place)) {
-                problem(mount.source.display().to_string(), "the machine sees it, and with it more than projects");
+            // The launcher takes no other as a project's.
+            let why = home
+                .as_ref()
+                .map_or(Some("nobody knows your home folder"), |home| rcc_host::macos::no_project(&mount.source, home));
+            if let Some(why) = why {
+                let place = mount.source.display().to_string();
+                let forget = format!("rcc machine forget {}", quoted(&place));
+                problem(place, &format!("the machine sees it, and it is no project: {why}"), &forget);
             }
         }
         fails(
@@ -391,14 +397,13 @@ fn file_systems(facts: &Facts) -> Outcome {
                 ));
             }
         }
-        let insensitive = facts.macos.as_ref().and_then(|mac| mac.folders.get().ok());
-        let insensitive = insensitive
-            .into_iter()
-            .flatten()
-            .any(|folder| folder.of == "project" && folder.case_sensitive == Some(false));
+        let folders = facts.macos.as_ref().and_then(|mac| mac.folders.get().ok()).into_iter().flatten();
+        for folder in folders.filter(|folder| folder.of == "project" && folder.case_sensitive == Some(false)) {
+            let what = "names that differ in case are one there, and the machine's kernel does not know it: a protected file could be written by another spelling";
+            lacking.push(Problem::new(Code::CHECK_FILE_SYSTEM, folder.path.display().to_string(), what, OWN_VOLUME));
+        }
         let kinds: Vec<String> = places.iter().map(|p| format!("{}: {}", p.of, p.kind)).collect();
-        let note = if insensitive { "; `a` and `A` are one name in the project" } else { "" };
-        if lacking.is_empty() { warns(odd, format!("{}{note}", kinds.join(", "))) } else { Outcome::Fail(lacking) }
+        if lacking.is_empty() { warns(odd, kinds.join(", ")) } else { Outcome::Fail(lacking) }
     })
 }
 

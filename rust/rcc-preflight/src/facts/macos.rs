@@ -188,7 +188,7 @@ pub struct AppleFolder {
     pub of: String,
     /// The folder.
     pub path: PathBuf,
-    /// The place that macOS asks the person about before a program may read it: `Desktop`, `Documents`, a volume.
+    /// The place that macOS asks the person about before a program may read it: `Desktop`, `Documents`.
     pub guarded: Option<String>,
     /// The cloud that its files are copied to.
     pub synced: Option<String>,

@@ -11,7 +11,7 @@ use crate::facts::{
 };
 use nix::sys::statvfs::{FsFlags, statvfs};
 use rcc_host::macos::{Job, job};
-use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, STATUS_SOCKET, USER};
+use rcc_proto::macos::{GROUP, LABELS, MACHINE, MACHINE_FOLDER, NET_GROUP, PODMAN, PROGRAMS, STATUS_SOCKET, USER};
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -20,10 +20,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
-const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];
-/// All versions' programs.
-const PROGRAMS: &str = "/usr/local/libexec/rcc";
 /// What Podman is to start as gvproxy, in its version's folder.
 const SHIM: &str = "gvproxy";
 /// How long the status service may take, each way.
@@ -51,7 +47,7 @@ pub fn pending(question: &Question, home: Option<&Path>) -> Pending {
         basics: ask(basics),
         accounts: ask(accounts),
         daemons: ask(|| LABELS.iter().filter_map(|label| daemon(label).transpose()).collect()),
-        pf: ask(pf),
+        pf: ask(|| pf(STATUS_SOCKET, 0)),
         podman: ask(podman),
         shim: ask(|| shim(Path::new(PROGRAMS))),
         bound: ask(|| bound(Path::new(PROGRAMS))),
@@ -190,12 +186,17 @@ fn daemon(label: &str) -> Result<Option<Daemon>, String> {
     }))
 }
 
-fn pf() -> Result<Pf, String> {
-    let mut connection = match UnixStream::connect(STATUS_SOCKET) {
+/// What root's service says of pf: launchd's, which is root, listens there.
+fn pf(socket: &str, root: u32) -> Result<Pf, String> {
+    let mut connection = match UnixStream::connect(socket) {
         Ok(connection) => connection,
-        Err(e) => return Ok(Pf::Silent(format!("{STATUS_SOCKET}: {e}"))),
+        Err(e) => return Ok(Pf::Silent(format!("{socket}: {e}"))),
     };
-    let failed = |e: std::io::Error| format!("{STATUS_SOCKET}: {e}");
+    let failed = |e: std::io::Error| format!("{socket}: {e}");
+    match rcc_host::packets::peer(&connection).map_err(failed)? {
+        uid if uid == root => {}
+        uid => return Ok(Pf::Silent(format!("{socket}: the user {uid} listens there, and only root can know"))),
+    }
     connection.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     let mut text = String::new();
     connection.by_ref().take(1 << 20).read_to_string(&mut text).map_err(failed)?;
@@ -230,10 +231,13 @@ fn bound(programs: &Path) -> Result<bool, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-    match ended(&shim, &["rcc-probe", &address.port().to_string()])? {
-        (Some(0), _) => Ok(true),
-        (Some(1), _) => Ok(false),
-        (code, _) => Err(format!("{} ended with {code:?}", shim.display())),
+    let (code, _) = ended(&shim, &["rcc-probe", &address.port().to_string()])?;
+    // The control once more: what was refused in between was not refused to everybody.
+    TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
+    match code {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        code => Err(format!("{} ended with {code:?}", shim.display())),
     }
 }
 
@@ -256,7 +260,12 @@ fn machine(home: &Path) -> Result<Option<PodmanMachine>, String> {
     let files = ["applehv", "libkrun"].map(|provider| folder.join(provider).join(format!("{MACHINE}.json")));
     let Some(file) = files.iter().find(|file| file.exists()) else { return Ok(None) };
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    parse::machine(&text).map(Some)
+    let mut machine = parse::machine(&text)?;
+    // What it leads to is what the machine sees; one that is gone is judged by its name.
+    for mount in &mut machine.mounts {
+        mount.source = fs::canonicalize(&mount.source).unwrap_or_else(|_| mount.source.clone());
+    }
+    Ok(Some(machine))
 }
 
 fn network() -> Result<(crate::facts::MacNetwork, Vec<String>), String> {
@@ -379,6 +388,26 @@ mod tests {
         assert_eq!(link.mode & 0o2000, 0, "the link itself, which is no shim");
     }
 
+    #[test]
+    fn what_another_user_says_of_pf_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let me = nix::unistd::geteuid().as_raw();
+        for root in [me, me + 1] {
+            let said = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut caller, _) = listener.accept().unwrap();
+                    // It may be gone.
+                    let _ = std::io::Write::write_all(&mut caller, br#"{"version": 1, "state": "in force"}"#);
+                });
+                pf(path.to_str().unwrap(), root)
+            });
+            let believed = matches!(said, Ok(Pf::Answers { .. }));
+            assert_eq!(believed, root == me, "{said:?}");
+        }
+    }
+
     /// Stand-ins for the shim's three ends; that pf makes it end so, only a Mac shows.
     #[test]
     fn what_the_shim_ends_with_is_the_answer() {
@@ -386,8 +415,13 @@ mod tests {
         assert!(bound(programs.path()).is_err());
         fs::create_dir(programs.path().join("0.1.0")).unwrap();
         let shim = programs.path().join("0.1.0").join(SHIM);
-        for (end, answer) in [("exit 0", Some(true)), ("exit 1", Some(false)), ("exit 125", None), ("kill -9 $$", None)]
-        {
+        for (end, answer) in [
+            ("exit 0", Some(true)),
+            ("exit 1", Some(false)),
+            ("exit 2", None),
+            ("exit 125", None),
+            ("kill -9 $$", None),
+        ] {
             fs::write(&shim, format!("#!/bin/sh\ntest $1 = rcc-probe || exit 1\n{end}\n")).unwrap();
             fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
             assert_eq!(bound(programs.path()).ok(), answer, "{end}");

@@ -254,7 +254,8 @@ fn flows_of(rule: &TableRule, facts: &Facts, mac: &Mac) -> Vec<Flow> {
     let one = |net: &Option<IpNet>, (protocol, ports): (Transport, (u16, u16))| Flow {
         pass,
         protocol,
-        to: Place { net: *net, ports: Some(ports) },
+        // As pfctl shows it again.
+        to: Place { net: net.map(|net| net.trunc()), ports: Some(ports) },
         comment: comment.to_owned(),
     };
     nets.iter().flat_map(|net| ports.iter().map(|at| one(net, *at)).collect::<Vec<_>>()).collect()
@@ -275,7 +276,10 @@ fn not_unicast(facts: &Facts, mac: &Mac) -> Vec<IpNet> {
         IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
         IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
     ];
-    let mut all: Vec<IpNet> = fixed.into_iter().chain(broadcast).chain(mac.own.iter().copied()).collect();
+    // A Mac has many link-local addresses, which change; all of these are refused, as not public.
+    let link_local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    let own = mac.own.iter().copied().filter(|net| !link_local(net));
+    let mut all: Vec<IpNet> = fixed.into_iter().chain(broadcast).chain(own).collect();
     // ::/128 and ::1/128 would become ::/127, which says less to people.
     all.sort_unstable();
     all.dedup();

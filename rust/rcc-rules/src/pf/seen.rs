@@ -62,7 +62,12 @@ pub fn may_come_before(main: &str, children: &str) -> Vec<String> {
             all.push(call.name);
         }
     }
-    all.extend(names(children).filter(|name| *name < ANCHOR).map(str::to_owned));
+    // By their whole names; should a pfctl print less, that is made whole, not taken for an anchor elsewhere.
+    let whole = |name: &str| match ANCHOR.rsplit_once('/') {
+        Some((parent, _)) if !name.contains('/') => format!("{parent}/{name}"),
+        _ => name.to_owned(),
+    };
+    all.extend(names(children).map(whole).filter(|name| name.as_str() < ANCHOR));
     all
 }
 

@@ -176,6 +176,7 @@ fn which_anchors_must_be_looked_at() {
     let children = "  com.apple/000.a\n  com.apple/000.rcc\n  com.apple/200.AirDrop\n";
     let main = format!("anchor \"vpn\" all\n{MAIN}anchor \"later\" all\n");
     assert_eq!(may_come_before(&main, children), ["vpn", "com.apple/000.a"]);
+    assert_eq!(may_come_before(MAIN, "  000.a\n  000.rcc\n  200.AirDrop\n"), ["com.apple/000.a"]);
 }
 
 const STATES: &str = "ALL tcp 192.168.77.50:50001 -> 10.0.0.1:443       ESTABLISHED:ESTABLISHED

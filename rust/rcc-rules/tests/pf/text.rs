@@ -1,8 +1,10 @@
 //! As text: golden, and with what every rule must have.
 
 use crate::{full, ruleset};
+use proptest::prelude::*;
+use rcc_packets::{FULL, facts, mac, policy};
 use rcc_proto::macos::FORWARD_PORT;
-use rcc_rules::pf::{Line, Services, fingerprint_of, lines};
+use rcc_rules::pf::{Line, Mac, Ruleset, Services, fingerprint_of, lines};
 
 #[test]
 fn golden() {
@@ -60,5 +62,32 @@ fn pfctls_own_ways_of_writing_are_read() {
         "pass out quick inet proto tcp from any to 10.0.0.1 port = 443 no state label \"x y\"",
     ] {
         assert_ne!(one(other), plain, "{other}");
+    }
+}
+
+/// An address that is written with the length of its link's prefix; and those of links, which change all the time.
+#[test]
+fn a_macs_addresses_are_said_as_pfctl_shows_them() {
+    let policy = policy(FULL);
+    let with = |more: &[&str]| {
+        let own = mac().own.into_iter().chain(more.iter().map(|net| net.parse().unwrap())).collect();
+        Ruleset::new(&policy.egress(), policy.fingerprint(), &facts(), &Mac { own, ..mac() })
+    };
+    let rules = with(&["11.7.7.7/24"]);
+    assert!(rules.to_string().contains("to 11.7.7.0/24 port 0:65535"));
+    let wanted: Vec<Line> = rules.rules.into_iter().map(Line::Rule).collect();
+    let text = wanted.iter().map(|line| if let Line::Rule(rule) = line { rule.to_string() } else { String::new() });
+    assert_eq!(lines(&text.collect::<Vec<_>>().join("\n"), &Services::default()), wanted);
+    assert_eq!(with(&["fe80::1:2/128"]), full());
+}
+
+proptest! {
+    #[test]
+    fn no_listing_makes_it_panic(text in "(pass|block|in|out|on|from|to|port|=|any|1|::/0|\"|label|flags|S/SA|user| |\n|[ -~]){0,60}") {
+        for line in lines(&text, &Services::parse(&text)) {
+            if let Line::Rule(rule) = line {
+                prop_assert_eq!(lines(&rule.to_string(), &Services::default()), [Line::Rule(rule)]);
+            }
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! launchd's daemons, as values: what launchd.plist(5) has, by the folder of the installed programs.
 
 use super::plist::{self, Value};
-use rcc_proto::macos::{FIREWALL_LABEL, GATEWAY_LABEL, GROUP, STATUS_LABEL, STATUS_SOCKET, USER};
+use rcc_proto::macos::{
+    FIREWALL_ARGUMENTS, FIREWALL_LABEL, GATEWAY_ARGUMENTS, GATEWAY_LABEL, GROUP, STATUS_ARGUMENTS, STATUS_LABEL,
+    STATUS_SOCKET, USER,
+};
 use sha2::{Digest, Sha256};
 
 /// Where they go.
@@ -48,7 +51,12 @@ pub fn enabled() -> [&'static str; 3] {
 fn firewall(programs: &str) -> Daemon {
     let stays = [("RunAtLoad", Value::Yes), ("KeepAlive", Value::Yes), ("ThrottleInterval", Value::Number(1))];
     let log = [("StandardErrorPath", FIREWALL_LOG.into())];
-    daemon(FIREWALL_LABEL, &format!("{programs}/rcc-firewall"), &["keep"], stays.into_iter().chain(log).collect())
+    daemon(
+        FIREWALL_LABEL,
+        &format!("{programs}/rcc-firewall"),
+        FIREWALL_ARGUMENTS,
+        stays.into_iter().chain(log).collect(),
+    )
 }
 
 /// The gateway, as a user of its own, with that user's group and no other. It makes its sockets by itself, in a folder that
@@ -63,7 +71,7 @@ fn gateway(programs: &str) -> Daemon {
         ("KeepAlive", Value::Yes),
         ("ThrottleInterval", Value::Number(1)),
     ];
-    daemon(GATEWAY_LABEL, &format!("{programs}/rcc-gateway"), &["serve"], more)
+    daemon(GATEWAY_LABEL, &format!("{programs}/rcc-gateway"), GATEWAY_ARGUMENTS, more)
 }
 
 /// Root's. Called by whoever wants to know, eight at once; reads pf back and says it, and hears nothing.
@@ -78,7 +86,7 @@ fn status(programs: &str) -> Daemon {
         ("inetdCompatibility", Value::Table(vec![("Wait", Value::No), ("Instances", Value::Number(8))])),
         ("StandardErrorPath", "/dev/null".into()),
     ];
-    daemon(STATUS_LABEL, &format!("{programs}/rcc-firewall"), &["--json", "status"], more)
+    daemon(STATUS_LABEL, &format!("{programs}/rcc-firewall"), STATUS_ARGUMENTS, more)
 }
 
 fn daemon(label: &'static str, program: &str, arguments: &[&str], more: Vec<(&'static str, Value)>) -> Daemon {

@@ -29,8 +29,12 @@ pub struct State {
     /// Path -> what is there.
     pub files: BTreeMap<String, Thing>,
     pub in_force: bool,
-    /// pid, uid, command.
-    pub processes: Vec<(u32, u32, String)>,
+    /// pid, uid, gid, command.
+    pub processes: Vec<(u32, u32, u32, String)>,
+    /// Folders that others than root can write.
+    pub anothers: Vec<&'static str>,
+    /// What takes the anchor away fails.
+    pub firewall_stuck: bool,
 }
 
 /// When it is cut off.
@@ -162,7 +166,7 @@ impl Model {
                     }
                     if label == GATEWAY_LABEL {
                         let program = table["ProgramArguments"].as_array().unwrap()[0].as_string().unwrap();
-                        state.processes.push((300, USER_ID, format!("{program} serve")));
+                        state.processes.push((300, USER_ID, USER_ID, format!("{program} serve")));
                     }
                 })?;
                 Ok(Said::default())
@@ -183,7 +187,9 @@ impl Model {
                     state.jobs.remove(label);
                     if label == GATEWAY_LABEL {
                         // launchd ends the whole process group.
-                        state.processes.retain(|(_, uid, command)| *uid != USER_ID || command.starts_with("/bin/sh"));
+                        state
+                            .processes
+                            .retain(|(_, uid, _, command)| *uid != USER_ID || command.starts_with("/bin/sh"));
                     }
                 })?;
                 Ok(Said::default())
@@ -210,7 +216,9 @@ impl Mac for Model {
             "/usr/bin/dscl" => self.dscl(&words),
             "/bin/launchctl" => self.launchctl(&words),
             "/bin/ps" => {
-                let line = |(pid, uid, command): &(u32, u32, String)| format!("{pid:>5} {uid:>5} {command}\n");
+                let line = |(pid, uid, gid, command): &(u32, u32, u32, String)| {
+                    format!("{pid:>5} {uid:>5} {gid:>5} {command}\n")
+                };
                 let out = self.state.borrow().processes.iter().map(line).collect();
                 Ok(Said { out, ..Said::default() })
             }
@@ -221,7 +229,7 @@ impl Mac for Model {
                 Ok(Said { code: 1, err: "pfctl: DIOCGETRULES: Invalid argument\n".into(), ..Said::default() })
             }
             "/bin/kill" => {
-                self.act(|state| state.processes.retain(|(pid, _, _)| words[1] != pid.to_string()))?;
+                self.act(|state| state.processes.retain(|(pid, _, _, _)| words[1] != pid.to_string()))?;
                 Ok(Said::default())
             }
             program if program == firewall || program == "/tmp/rcc-firewall" => match words.as_slice() {
@@ -239,6 +247,9 @@ impl Mac for Model {
                     };
                     Ok(Said { code, out: "x\n".into(), ..Said::default() })
                 }
+                ["remove"] if self.state.borrow().firewall_stuck => {
+                    Ok(Said { code: 125, err: "RCC-920".into(), ..Said::default() })
+                }
                 ["remove"] => {
                     // The rules first, then the reference.
                     self.act(|state| state.in_force = false)?;
@@ -252,6 +263,7 @@ impl Mac for Model {
     }
 
     fn found(&self, place: Place, name: &str) -> Result<Found, Problem> {
+        assert!(!self.is_anothers(place.folder), "setup refuses what others can write");
         Ok(match self.state.borrow().files.get(&format!("{}/{name}", place.folder)) {
             None => Found::Nothing,
             Some(Thing::Link(target)) => Found::Link(target.clone()),
@@ -290,7 +302,18 @@ impl Mac for Model {
         self.act(|state| state.files.retain(|p, _| *p != path && *p != new && !p.starts_with(&under)))
     }
 
-    fn names(&self, folder: &'static str) -> Result<Vec<String>, Problem> {
+    fn bytes(&self, folder: &str, name: &str) -> Result<Option<Vec<u8>>, Problem> {
+        Ok(match self.state.borrow().files.get(&format!("{folder}/{name}")) {
+            Some(Thing::File { bytes, .. }) => Some(bytes.clone()),
+            _ => None,
+        })
+    }
+
+    fn is_anothers(&self, folder: &str) -> bool {
+        self.state.borrow().anothers.contains(&folder)
+    }
+
+    fn names(&self, folder: &str) -> Result<Vec<String>, Problem> {
         let under = format!("{folder}/");
         let state = self.state.borrow();
         let first = |path: &String| Some(path.strip_prefix(&under)?.split('/').next()?.to_owned());
@@ -300,7 +323,7 @@ impl Mac for Model {
     }
 
     fn listens(&self, _: &str) -> bool {
-        self.state.borrow().processes.iter().any(|(_, uid, _)| *uid == USER_ID)
+        self.state.borrow().processes.iter().any(|(_, uid, _, _)| *uid == USER_ID)
     }
 
     fn wait(&self) {}

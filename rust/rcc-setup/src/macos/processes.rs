@@ -1,7 +1,7 @@
 //! Which processes are rcc's on a Mac, by `ps`.
 
 use super::{Call, Mac, done};
-use rcc_proto::macos::USER_ID;
+use rcc_proto::macos::{NET_GROUP_ID, USER_ID};
 use rcc_report::{Code, Problem};
 
 /// What a process does for rcc.
@@ -28,31 +28,43 @@ pub struct Process {
     pub command: String,
 }
 
-/// All of them, of `ps -axww -o pid=,uid=,command=`.
-fn of(text: &str, programs: &str) -> Vec<Process> {
-    let line = |line: &str| {
+/// All of them, of `ps -axww -o pid=,uid=,gid=,command=`. Whose they are is told by numbers, which the kernel keeps; a process
+/// writes its arguments as it likes, so these tell only what the gateway's own user does. An error if a line is none of ps's.
+fn of(text: &str, programs: &str) -> Result<Vec<Process>, String> {
+    let one = |line: &str| {
         let (pid, rest) = line.trim_start().split_once(char::is_whitespace)?;
-        let (uid, command) = rest.trim_start().split_once(char::is_whitespace)?;
+        let (uid, rest) = rest.trim_start().split_once(char::is_whitespace)?;
+        // One that has ended may have no arguments.
+        let rest = rest.trim_start();
+        let (gid, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+        // Ids are signed there: nobody's is -2.
+        let (pid, uid, gid): (u32, i64, i64) = (pid.parse().ok()?, uid.parse().ok()?, gid.parse().ok()?);
         let command = command.trim();
         let ours = command.starts_with(&format!("{programs}/"));
         let mut words = command.split_whitespace();
         let program = words.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        let role = match (uid.parse() == Ok(USER_ID), words.next()) {
-            (true, Some("serve")) if ours && program == "rcc-gateway" => Role::Serve,
-            (true, Some("worker")) if ours && program == "rcc-gateway" => Role::Worker,
-            (true, _) => Role::Stray,
-            (false, _) if ours && program.starts_with("gvproxy") => Role::Carrier,
-            (false, _) => return None,
+        let role = match (uid == i64::from(USER_ID), words.next()) {
+            (true, Some("serve")) if ours && program == "rcc-gateway" => Some(Role::Serve),
+            (true, Some("worker")) if ours && program == "rcc-gateway" => Some(Role::Worker),
+            (true, _) => Some(Role::Stray),
+            (false, _) => (gid == i64::from(NET_GROUP_ID)).then_some(Role::Carrier),
         };
-        Some(Process { pid: pid.parse().ok()?, role, command: command.to_owned() })
+        Some(role.map(|role| Process { pid, role, command: command.to_owned() }))
     };
-    text.lines().filter_map(line).collect()
+    let mut all = Vec::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        all.extend(one(line).ok_or_else(|| format!("not understood: {line}"))?);
+    }
+    Ok(all)
 }
 
 /// All of them.
 pub fn all(mac: &dyn Mac) -> Result<Vec<Process>, Problem> {
-    let said = done(mac, &Call::new("/bin/ps", &["-axww", "-o", "pid=,uid=,command="]), Code::SETUP_GATEWAY)?;
-    Ok(of(&said.out, crate::layout::PROGRAMS))
+    let call = Call::new("/bin/ps", &["-axww", "-o", "pid=,uid=,gid=,command="]);
+    let said = done(mac, &call, Code::SETUP_GATEWAY)?;
+    of(&said.out, crate::layout::PROGRAMS).map_err(|what| {
+        Problem::new(Code::SETUP_GATEWAY, "ps", what, "report it, with the macOS version: nobody can tell what runs")
+    })
 }
 
 /// Ends all of these kinds: asked first, then killed.
@@ -84,18 +96,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processes_are_told_by_user_and_program() {
+    fn processes_are_told_by_user_and_group() {
         let text = "\
-    1     0 /sbin/launchd
-  300   391 /usr/local/libexec/rcc/0.1.0/rcc-gateway serve
-  301   391 /usr/local/libexec/rcc/0.1.0/rcc-gateway worker
-  302   391 /bin/sh -c nc
-  303   501 /usr/local/libexec/rcc/0.1.0/rcc-gateway serve
-  304   501 /usr/local/libexec/rcc/0.1.0/gvproxy.pinned -mtu 1500 -listen-vfkit unixgram:///x
-  305   501 /opt/homebrew/bin/gvproxy -mtu 1500
-  306   501 vim /usr/local/libexec/rcc/0.1.0/gvproxy
+    1     0     0 /sbin/launchd
+  300   391   391 /usr/local/libexec/rcc/0.1.0/rcc-gateway serve
+  301   391   391 /usr/local/libexec/rcc/0.1.0/rcc-gateway worker
+  302   391   391 /bin/sh -c nc
+  303   501    20 /usr/local/libexec/rcc/0.1.0/rcc-gateway serve
+  304   501   392 /usr/local/libexec/rcc/0.1.0/gvproxy.pinned -mtu 1500 -listen-vfkit unixgram:///x
+  305   501    20 /opt/homebrew/bin/gvproxy -mtu 1500
+  306   501   392 vim
+  307   501    20 /usr/local/libexec/rcc/0.1.0/gvproxy.pinned
+  308    -2    -2 (mdworker)
+  309   391   391
 ";
-        let found: Vec<_> = of(text, "/usr/local/libexec/rcc").into_iter().map(|p| (p.pid, p.role)).collect();
-        assert_eq!(found, [(300, Role::Serve), (301, Role::Worker), (302, Role::Stray), (304, Role::Carrier)]);
+        let found: Vec<_> = of(text, "/usr/local/libexec/rcc").unwrap().into_iter().map(|p| (p.pid, p.role)).collect();
+        assert_eq!(
+            found,
+            [
+                (300, Role::Serve),
+                (301, Role::Worker),
+                (302, Role::Stray),
+                (304, Role::Carrier),
+                (306, Role::Carrier),
+                (309, Role::Stray)
+            ]
+        );
+        assert!(of("  300   391 /bin/sh\n", "/x").is_err() && of("PID UID GID COMMAND\n", "/x").is_err());
     }
 }

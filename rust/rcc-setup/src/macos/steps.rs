@@ -27,6 +27,7 @@ const RUN: &str = "/var/run";
 const TOKEN: &str = "rcc-firewall.token";
 const ROOT: (u32, u32) = (0, 0);
 const GATEWAY: (u32, u32) = (USER_ID, GROUP_ID);
+const GATEWAYS: [Role; 3] = [Role::Serve, Role::Worker, Role::Stray];
 /// How long the firewall may take to come into force, in tenths of a second.
 const PATIENCE: usize = 150;
 
@@ -44,19 +45,20 @@ pub struct Request {
     pub restart: bool,
 }
 
-fn place(folder: &'static str, mode: u32) -> Place {
+fn roots(folder: &'static str, mode: u32) -> Place {
     Place { folder, owner: ROOT, mode }
 }
 
 fn program_place(name: &str) -> Place {
-    if name == SHIM { Place { folder: FOLDER, owner: (0, NET_GROUP_ID), mode: 0o2755 } } else { place(FOLDER, 0o755) }
+    if name == SHIM { Place { folder: FOLDER, owner: (0, NET_GROUP_ID), mode: 0o2755 } } else { roots(FOLDER, 0o755) }
 }
 
 /// Whether nix-darwin's module sets rcc up here: its daemons run the store's programs.
 pub fn unmanaged(mac: &dyn Mac) -> Result<(), Problem> {
     let file = format!("{FIREWALL_LABEL}.plist");
-    match mac.found(place(daemons::FOLDER, 0o644), &file)? {
-        Found::File(bytes) if String::from_utf8_lossy(&bytes).contains("<string>/nix/store/") => Err(Problem::new(
+    // As the store has it, it can be written by nobody; setup's own can.
+    match mac.bytes(daemons::FOLDER, &file)? {
+        Some(bytes) if String::from_utf8_lossy(&bytes).contains("<string>/nix/store/") => Err(Problem::new(
             Code::SETUP_NIXOS,
             "nix-darwin",
             "this Mac is made from its configuration, and what setup writes would not stay",
@@ -73,20 +75,20 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
         Step::new(
             POLICY,
             || look_policy(mac),
-            || mac.write(place(POLICY_FOLDER, 0o644), POLICY_NAME, request.policy.as_bytes()),
+            || mac.write(roots(POLICY_FOLDER, 0o644), POLICY_NAME, request.policy.as_bytes()),
         ),
         folder(mac, LOGS, 0o750),
     ];
     for new in &request.programs {
         steps.push(file(mac, program_place(new.name), new.name.to_owned(), new.bytes.clone()));
     }
-    steps.push(Step::new("/usr/local/bin/rcc", || look_link(mac), || mac.link(place(LINKS, 0o755), "rcc", LINK)));
-    steps.push(file(mac, place(NEWSYSLOG, 0o644), "rcc.conf".to_owned(), ROTATION.into()));
+    steps.push(link(mac));
+    steps.push(file(mac, roots(NEWSYSLOG, 0o644), "rcc.conf".to_owned(), ROTATION.into()));
     // Emptied at each start of the Mac; the firewall's daemon makes it then.
     steps.push(folder(mac, RUN, 0o755));
     for daemon in daemons::all(FOLDER) {
         let text = daemon.text.clone().into_bytes();
-        steps.push(file(mac, place(daemons::FOLDER, 0o644), daemon.file(), text));
+        steps.push(file(mac, roots(daemons::FOLDER, 0o644), daemon.file(), text));
         let (label, again) = (daemon.label, daemons::all(FOLDER));
         let again = again.into_iter().find(|other| other.label == label);
         steps.push(Step::new(
@@ -108,16 +110,17 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
     steps
 }
 
-/// What a Mac's configuration (nix-darwin) can't do by itself: folders of the gateway's, and the programs that carry the
-/// machine's traffic, with their group's bit, which no store keeps. Everything else is declared there.
-pub fn place_carrier(mac: &dyn Mac, programs: Vec<Program>) -> Vec<Step<'_>> {
+/// What a Mac's configuration (nix-darwin) can't do by itself: folders of the gateway's, and the programs where people run
+/// them, one with its group's bit, which no store keeps. Everything else is declared there.
+pub fn place(mac: &dyn Mac, programs: Vec<Program>) -> Vec<Step<'_>> {
     let mut steps = vec![folder(mac, LOGS, 0o750), folder(mac, RUN, 0o755)];
     // The shim last: what it starts is there before.
-    let mut carriers: Vec<Program> = programs.into_iter().filter(|program| program.name.starts_with(SHIM)).collect();
-    carriers.sort_by_key(|program| program.name == SHIM);
-    for program in carriers {
+    let mut programs = programs;
+    programs.sort_by_key(|program| program.name == SHIM);
+    for program in programs {
         steps.push(file(mac, program_place(program.name), program.name.to_owned(), program.bytes));
     }
+    steps.push(link(mac));
     steps
 }
 
@@ -127,17 +130,20 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
     for label in [GATEWAY_LABEL, STATUS_LABEL] {
         steps.push(Step::new(label, move || launchd::look_gone(mac, label), move || launchd::unload(mac, label)));
     }
-    steps.push(gone(mac, FOLDER, SHIM));
+    steps.push(Step::new(
+        "what carries agents' machines, of every version",
+        || Ok(todo(&shims(mac)?)),
+        || shims(mac)?.iter().try_for_each(|shim| mac.remove(roots(PROGRAMS, 0o755), shim)),
+    ));
     steps.push(Step::new(
         "agents' machines",
         || look_none(mac, &[Role::Carrier], "lose their network"),
         || processes::end(mac, &[Role::Carrier]),
     ));
-    let gateways = [Role::Serve, Role::Worker, Role::Stray];
     steps.push(Step::new(
         "gateway",
-        move || look_none(mac, &gateways, "ended, sessions with it"),
-        move || processes::end(mac, &gateways),
+        || look_none(mac, &GATEWAYS, "ended, sessions with it"),
+        || processes::end(mac, &GATEWAYS),
     ));
     steps.push(Step::new(
         FIREWALL_LABEL,
@@ -149,13 +155,21 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         || look_firewall_gone(mac),
         || done(mac, &Call::new(firewall, &["remove"]), Code::FIREWALL_DRIFTED).map(drop),
     ));
+    // What is left is what the next run finishes by, where the firewall is still there.
+    steps.extend(rest(mac, keep).into_iter().map(|step| step.only_if(move || firewall_is_gone(mac))));
+    steps
+}
+
+/// What goes when nothing of pf's is rcc's any more.
+fn rest(mac: &dyn Mac, keep: Keep) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
     for daemon in daemons::all(FOLDER) {
         let name = daemon.file();
         let again = name.clone();
         steps.push(Step::new(
             format!("{}/{name}", daemons::FOLDER),
             move || look_gone(mac, daemons::FOLDER, &name),
-            move || mac.remove(place(daemons::FOLDER, 0o644), &again),
+            move || mac.remove(roots(daemons::FOLDER, 0o644), &again),
         ));
     }
     for (folder, name) in [
@@ -167,12 +181,12 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
     ] {
         steps.push(gone(mac, folder, name));
     }
-    steps.push(Step::new("/usr/local/bin/rcc", || look_link_gone(mac), || mac.remove(place(LINKS, 0o755), "rcc")));
+    steps.push(Step::new("/usr/local/bin/rcc", || look_link_gone(mac), || mac.remove(roots(LINKS, 0o755), "rcc")));
     steps.push(gone(mac, "/usr/local/libexec", "rcc"));
-    let roots = Place { folder: LOGS, owner: ROOT, mode: 0o700 };
+    let given = Place { folder: LOGS, owner: ROOT, mode: 0o700 };
     match keep {
         Keep::PolicyAndLog => {
-            steps.push(Step::new("/var/log/rcc", move || look_given(mac, roots), move || mac.make(roots, "rcc")));
+            steps.push(Step::new("/var/log/rcc", move || look_given(mac, given), move || mac.make(given, "rcc")));
         }
         Keep::Nothing => {
             steps.push(gone(mac, LOGS, "rcc"));
@@ -184,7 +198,7 @@ pub fn uninstall<'a>(mac: &'a dyn Mac, keep: Keep, firewall: &'a str) -> Vec<Ste
         || accounts::look_gone(mac),
         move || {
             // What is still this user's would be the next one's of its id.
-            for look in [look_none(mac, &gateways, ""), look_given(mac, roots)] {
+            for look in [look_none(mac, &GATEWAYS, ""), look_given(mac, given)] {
                 if look? != Look::Done {
                     let what = "something is still this user's: the gateway runs, or the log was not given to root";
                     return Err(Problem::new(Code::SETUP_USER, "_rcc", what, "run rcc uninstall again"));
@@ -255,16 +269,30 @@ fn folder<'a>(mac: &'a dyn Mac, above: &'static str, mode: u32) -> Step<'a> {
     )
 }
 
+fn link(mac: &dyn Mac) -> Step<'_> {
+    Step::new("/usr/local/bin/rcc", || look_link(mac), || mac.link(roots(LINKS, 0o755), "rcc", LINK))
+}
+
 fn look_policy(mac: &dyn Mac) -> Result<Look, Problem> {
     // Whatever root has there is root's word; the firewall says what is wrong with it.
-    Ok(match mac.found(place(POLICY_FOLDER, 0o644), POLICY_NAME)? {
+    Ok(match mac.found(roots(POLICY_FOLDER, 0o644), POLICY_NAME)? {
         Found::Nothing => Look::Todo("written: what a first session needs".into()),
         _ => Look::Done,
     })
 }
 
+/// What there is to say where no link is made: by Homebrew on Intel's processors, /usr/local/bin is its owner's.
+pub fn unlinked(mac: &dyn Mac) -> Option<String> {
+    mac.is_anothers(LINKS).then(|| {
+        format!("others than root can write {LINKS}, so there is no link in it; sessions start by {FOLDER}/rcc: alias rcc={FOLDER}/rcc")
+    })
+}
+
 fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
-    match mac.found(place(LINKS, 0o755), "rcc")? {
+    if mac.is_anothers(LINKS) {
+        return Ok(Look::Done);
+    }
+    match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Link(target) if target == LINK => Ok(Look::Done),
         Found::Nothing => Ok(Look::Todo(format!("made, to {LINK}"))),
         Found::Link(target) if crate::layout::is_ours(&target) => Ok(Look::Todo(format!("from {target} to {LINK}"))),
@@ -274,7 +302,10 @@ fn look_link(mac: &dyn Mac) -> Result<Look, Problem> {
 }
 
 fn look_link_gone(mac: &dyn Mac) -> Result<Look, Problem> {
-    match mac.found(place(LINKS, 0o755), "rcc")? {
+    if mac.is_anothers(LINKS) {
+        return Ok(Look::Done);
+    }
+    match mac.found(roots(LINKS, 0o755), "rcc")? {
         Found::Nothing => Ok(Look::Done),
         Found::Link(target) if crate::layout::is_ours(&target) => Ok(Look::Todo("removed".into())),
         Found::Link(target) => Err(crate::layout::foreign_link(&target)),
@@ -291,7 +322,7 @@ fn look_gateway(mac: &dyn Mac, daemon: &Daemon, restart: bool) -> Result<Look, P
 
 /// pf, as the installed program reads it back.
 fn look_firewall(mac: &dyn Mac) -> Result<Look, Problem> {
-    let program = place(FOLDER, 0o755);
+    let program = roots(FOLDER, 0o755);
     if !matches!(mac.found(program, "rcc-firewall")?, Found::File(_)) {
         return Ok(Look::Todo("put in force".into()));
     }
@@ -335,6 +366,18 @@ fn look_firewall_gone(mac: &dyn Mac) -> Result<Look, Problem> {
     Ok(Look::Todo("removed".into()))
 }
 
+fn firewall_is_gone(mac: &dyn Mac) -> Result<(), Problem> {
+    match look_firewall_gone(mac)? {
+        Look::Done => Ok(()),
+        Look::Todo(_) => Err(Problem::new(
+            Code::FIREWALL_DRIFTED,
+            ANCHOR,
+            "it is still there, so what it is taken away by stays as well",
+            "see what went wrong with it, and run rcc uninstall again",
+        )),
+    }
+}
+
 fn look_none(mac: &dyn Mac, roles: &[Role], effect: &str) -> Result<Look, Problem> {
     let runs = processes::all(mac)?.iter().any(|process| roles.contains(&process.role));
     Ok(if runs { Look::Todo(effect.into()) } else { Look::Done })
@@ -344,11 +387,11 @@ fn gone<'a>(mac: &'a dyn Mac, folder: &'static str, name: &'static str) -> Step<
     Step::new(
         format!("{folder}/{name}"),
         move || look_gone(mac, folder, name),
-        move || mac.remove(place(folder, 0o755), name),
+        move || mac.remove(roots(folder, 0o755), name),
     )
 }
 
-fn look_gone(mac: &dyn Mac, folder: &'static str, name: &str) -> Result<Look, Problem> {
+fn look_gone(mac: &dyn Mac, folder: &str, name: &str) -> Result<Look, Problem> {
     let new = format!("{name}.rcc-new");
     let there = mac.names(folder)?.iter().any(|found| *found == name || *found == new);
     Ok(if there { Look::Todo("removed".into()) } else { Look::Done })
@@ -365,6 +408,17 @@ fn todo(names: &[String]) -> Look {
     if names.is_empty() { Look::Done } else { Look::Todo(format!("removed: {}", names.join(", "))) }
 }
 
+/// The carriers' programs, below the folder of all versions: an older one's group pf knows as well.
+fn shims(mac: &dyn Mac) -> Result<Vec<String>, Problem> {
+    let mut all = Vec::new();
+    for version in mac.names(PROGRAMS)? {
+        if look_gone(mac, &format!("{PROGRAMS}/{version}"), SHIM)? != Look::Done {
+            all.push(format!("{version}/{SHIM}"));
+        }
+    }
+    Ok(all)
+}
+
 /// Folders of versions from which nothing runs any more.
 fn older(mac: &dyn Mac) -> Result<Vec<String>, Problem> {
     let running = processes::all(mac)?;
@@ -373,5 +427,5 @@ fn older(mac: &dyn Mac) -> Result<Vec<String>, Problem> {
 }
 
 fn remove_older(mac: &dyn Mac) -> Result<(), Problem> {
-    older(mac)?.iter().try_for_each(|name| mac.remove(place(PROGRAMS, 0o755), name))
+    older(mac)?.iter().try_for_each(|name| mac.remove(roots(PROGRAMS, 0o755), name))
 }

@@ -2,9 +2,10 @@
 
 use super::{Call, Found, Mac, Place, Said};
 use crate::layout::{folder, made, misplaced};
+use crate::output::output;
 use rcc_report::{Code, Problem};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 /// This Mac.
@@ -12,14 +13,7 @@ pub struct System;
 
 impl Mac for System {
     fn run(&self, call: &Call) -> Result<Said, Problem> {
-        let output = Command::new(&call.program)
-            .args(&call.arguments)
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .output();
+        let output = output(Path::new(&call.program), &call.arguments);
         let output = output.map_err(|e| {
             let remedy = format!("run it by hand: sudo {} {}", call.program, call.arguments.join(" "));
             Problem::new(Code::SETUP_LAUNCHD, call.program.clone(), format!("it can't be run: {e}"), remedy)
@@ -64,12 +58,26 @@ impl Mac for System {
 
     fn remove(&self, place: Place, name: &str) -> Result<(), Problem> {
         let wrong = |e| misplaced(place.folder, &e);
-        let Some(above) = folder(place.folder)? else { return Ok(()) };
+        let Some(mut above) = folder(place.folder)? else { return Ok(()) };
+        let (inner, name) = name.split_once('/').map_or((None, name), |(inner, name)| (Some(inner), name));
+        if let Some(inner) = inner {
+            let Some(inner) = above.inner(inner).map_err(wrong)? else { return Ok(()) };
+            above = inner;
+        }
         above.remove(name).map_err(wrong)?;
         above.remove(format!("{name}.rcc-new")).map_err(wrong)
     }
 
-    fn names(&self, folder_name: &'static str) -> Result<Vec<String>, Problem> {
+    fn bytes(&self, folder_name: &str, name: &str) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(folder) = folder(folder_name)? else { return Ok(None) };
+        folder.bytes(name).map_err(|e| misplaced(folder_name, &e))
+    }
+
+    fn is_anothers(&self, folder_name: &str) -> bool {
+        folder(folder_name).is_err()
+    }
+
+    fn names(&self, folder_name: &str) -> Result<Vec<String>, Problem> {
         let Some(folder) = folder(folder_name)? else { return Ok(Vec::new()) };
         let names = folder.names().map_err(|e| misplaced(folder_name, &e))?;
         Ok(names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())

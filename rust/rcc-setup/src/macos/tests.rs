@@ -1,7 +1,7 @@
 //! The steps against the model, cut off at each act; and the daemons' files against what launchd documents.
 
 use super::model::{Cut, Model, State, Thing};
-use super::{Request, daemons, install, place_carrier, prove, uninstall, unmanaged};
+use super::{Request, daemons, install, place, prove, uninstall, unmanaged};
 use crate::asker::Keep;
 use crate::layout::FOLDER;
 use crate::source::Program;
@@ -25,7 +25,7 @@ fn request() -> Request {
 
 /// What holds at every instant: who carries traffic or decides on it is bound by pf.
 fn bound(state: &State) {
-    let carried = state.processes.iter().any(|(_, uid, command)| *uid == USER_ID || command.contains("/gvproxy"));
+    let carried = state.processes.iter().any(|(_, uid, gid, _)| *uid == USER_ID || *gid == NET_GROUP_ID);
     let loaded = state.jobs.contains_key(GATEWAY_LABEL);
     assert!(state.in_force || !carried && !loaded, "open: {state:?}");
     for (path, thing) in &state.files {
@@ -66,7 +66,7 @@ fn fresh() -> State {
     let mut alice = account("20");
     alice.insert("UniqueID".into(), "501".into());
     state.records.insert("/Users/alice".into(), alice);
-    state.processes.push((1, 0, "/sbin/launchd".into()));
+    state.processes.push((1, 0, 0, "/sbin/launchd".into()));
     state
 }
 
@@ -126,9 +126,13 @@ fn a_kill_at_any_act_of_setup_leaves_nothing_open_that_the_next_run_does_not_fin
 /// A Mac that is set up, on which an agent's machine runs.
 fn in_use() -> State {
     let mut state = set_up();
-    state.processes.push((400, 501, format!("{FOLDER}/gvproxy.pinned -mtu 1500")));
-    state.processes.push((401, USER_ID, format!("{FOLDER}/rcc-gateway worker")));
-    state.processes.push((402, USER_ID, "/bin/sh -c something-taken-over".into()));
+    state.processes.push((400, 501, NET_GROUP_ID, format!("{FOLDER}/gvproxy.pinned -mtu 1500")));
+    state.processes.push((401, USER_ID, USER_ID, format!("{FOLDER}/rcc-gateway worker")));
+    state.processes.push((402, USER_ID, USER_ID, "/bin/sh -c something-taken-over".into()));
+    // An older version's, whose machine still runs, and which calls itself something else.
+    state.processes.push((403, 501, NET_GROUP_ID, "vfkit-net".into()));
+    let shim = Thing::File { bytes: Vec::new(), owner: (0, NET_GROUP_ID), mode: 0o2755 };
+    state.files.insert("/usr/local/libexec/rcc/0.0.9/gvproxy".into(), shim);
     state
 }
 
@@ -188,7 +192,7 @@ fn the_firewall_stays_while_something_is_bound_by_it() {
     assert_eq!(firewall.run(Mode::Act).unwrap_err().code, Code::SETUP_GATEWAY);
     assert!(mac.state.borrow().in_force);
     let user = steps.last().unwrap();
-    assert_eq!(user.run(Mode::Act).unwrap_err().code, Code::SETUP_USER);
+    assert_eq!(user.run(Mode::Act).unwrap_err().code, Code::SETUP_GATEWAY);
 }
 
 #[test]
@@ -200,7 +204,7 @@ fn an_update_loads_the_new_daemons_and_not_over_sessions() {
             state.files.insert(job.0.clone(), Thing::File { bytes: other.text.into(), owner: (0, 0), mode: 0o644 });
         }
         for process in &mut state.processes {
-            process.2 = process.2.replace(FOLDER, "/usr/local/libexec/rcc/0.0.9");
+            process.3 = process.3.replace(FOLDER, "/usr/local/libexec/rcc/0.0.9");
         }
         let gone = "/usr/local/libexec/rcc/0.0.9/rcc".to_owned();
         state.files.insert(gone, Thing::File { bytes: Vec::new(), owner: (0, 0), mode: 0o755 });
@@ -209,7 +213,7 @@ fn an_update_loads_the_new_daemons_and_not_over_sessions() {
     for (sessions, restart) in [(false, false), (true, false), (true, true)] {
         let mut state = old(set_up());
         if sessions {
-            state.processes.push((401, USER_ID, "/usr/local/libexec/rcc/0.0.9/rcc-gateway worker".into()));
+            state.processes.push((401, USER_ID, USER_ID, "/usr/local/libexec/rcc/0.0.9/rcc-gateway worker".into()));
         }
         let mac = Model::new(state, Cut::Never, bound);
         let request = Request { restart, ..request() };
@@ -260,12 +264,12 @@ fn what_others_made_is_neither_taken_over_nor_removed() {
 #[test]
 fn what_a_configuration_can_not_declare_is_placed() {
     let mac = Model::new(fresh(), Cut::Never, bound);
-    all(&place_carrier(&mac, request().programs), Mode::Act).unwrap();
+    all(&place(&mac, request().programs), Mode::Act).unwrap();
     let state = mac.state.borrow();
-    let paths: Vec<_> = state.files.keys().map(|path| path.replace(FOLDER, "…")).collect();
-    let mut paths: Vec<_> = paths.iter().map(String::as_str).collect();
-    paths.sort_unstable();
-    assert_eq!(paths, ["/var/log/rcc", "/var/run/rcc", "…/gvproxy", "…/gvproxy.pinned"]);
+    let there = |path: &str| state.files.contains_key(path);
+    assert!(there("/var/log/rcc") && there("/var/run/rcc") && there("/usr/local/bin/rcc"));
+    assert!(request().programs.iter().all(|program| there(&format!("{FOLDER}/{}", program.name))));
+    assert_eq!(state.files.len(), request().programs.len() + 3);
     assert_eq!((&state.records, &state.jobs), (&fresh().records, &fresh().jobs));
 }
 
@@ -275,8 +279,40 @@ fn a_mac_of_nix_darwins_is_left_to_it() {
     unmanaged(&mac).unwrap();
     let text = daemons("/nix/store/x-rcc/bin").remove(0).text.into_bytes();
     let path = format!("/Library/LaunchDaemons/{FIREWALL_LABEL}.plist");
-    mac.state.borrow_mut().files.insert(path, Thing::File { bytes: text, owner: (0, 0), mode: 0o644 });
-    assert_eq!(unmanaged(&mac).unwrap_err().code, Code::SETUP_NIXOS);
+    for mode in [0o644, 0o444] {
+        let file = Thing::File { bytes: text.clone(), owner: (0, 0), mode };
+        mac.state.borrow_mut().files.insert(path.clone(), file);
+        assert_eq!(unmanaged(&mac).unwrap_err().code, Code::SETUP_NIXOS, "{mode:o}");
+    }
+}
+
+#[test]
+fn where_others_write_the_folder_of_links_there_is_none() {
+    let on_intel = State { anothers: vec!["/usr/local/bin"], ..fresh() };
+    let mac = Model::new(on_intel.clone(), Cut::Never, bound);
+    all(&install(&mac, &request()), Mode::Act).unwrap();
+    assert!(super::unlinked(&mac).unwrap().contains(&format!("{FOLDER}/rcc")));
+    assert!(!mac.state.borrow().files.contains_key("/usr/local/bin/rcc"));
+    assert!(each(&uninstall(&mac, Keep::Nothing, BESIDE)).is_empty());
+    assert_eq!(*mac.state.borrow(), on_intel);
+    assert_eq!(super::unlinked(&Model::new(fresh(), Cut::Never, bound)), None);
+}
+
+#[test]
+fn what_the_firewall_is_taken_away_by_stays_as_long_as_it_does() {
+    let mac = Model::new(State { firewall_stuck: true, ..in_use() }, Cut::Never, closing);
+    let before = mac.state.borrow().clone();
+    assert!(!each(&uninstall(&mac, Keep::Nothing, BESIDE)).is_empty());
+    {
+        let state = mac.state.borrow();
+        assert!(state.in_force && state.records == before.records);
+        let gone = |path: &&String| !state.files.contains_key(*path);
+        let gone: Vec<_> = before.files.keys().filter(gone).collect();
+        assert_eq!(gone, [&"/usr/local/libexec/rcc/0.0.9/gvproxy".to_owned(), &format!("{FOLDER}/gvproxy")]);
+    }
+    mac.state.borrow_mut().firewall_stuck = false;
+    assert!(each(&uninstall(&mac, Keep::Nothing, BESIDE)).is_empty());
+    assert_eq!(*mac.state.borrow(), fresh());
 }
 
 #[test]
@@ -314,6 +350,7 @@ mod files {
 
     use super::super::daemons;
     use plist::{Dictionary, Value};
+    use rcc_proto::macos::{FIREWALL_ARGUMENTS, GATEWAY_ARGUMENTS, STATUS_ARGUMENTS};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Type {
@@ -508,6 +545,22 @@ mod files {
         assert_eq!(socket["SockPathMode"].as_signed_integer(), Some(0o666));
         assert_eq!(status["inetdCompatibility"].as_dictionary().unwrap()["Wait"].as_boolean(), Some(false));
         assert!(!status.contains_key("KeepAlive") && !status.contains_key("RunAtLoad"));
+    }
+
+    /// The firewall's are read by its own parser (its test); the gateway's are those that it has on Linux.
+    #[test]
+    fn each_daemon_is_started_with_what_its_program_takes() {
+        let lines = daemons("/p").into_iter().map(|daemon| {
+            let words = table(&daemon.text)["ProgramArguments"].as_array().unwrap().clone();
+            words.iter().map(|word| word.as_string().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        });
+        let line = |program: &str, arguments: &[&str]| format!("/p/{program} {}", arguments.join(" "));
+        let gateway = line("rcc-gateway", GATEWAY_ARGUMENTS);
+        let firewall = [FIREWALL_ARGUMENTS, STATUS_ARGUMENTS].map(|arguments| line("rcc-firewall", arguments));
+        let [keep, status] = firewall;
+        assert_eq!(lines.collect::<Vec<_>>(), [keep, gateway.clone(), status]);
+        let units = crate::units::all("/p");
+        assert!(units.iter().any(|(_, text)| text.contains(&format!("\nExecStart={gateway}\n"))));
     }
 
     #[test]

@@ -6,11 +6,10 @@ use rcc_launch::machine::{self, Person, only_root_writes};
 use rcc_launch::podman_machine::host::{Host, memory_and_cpus};
 use rcc_launch::podman_machine::record::State;
 use rcc_launch::podman_machine::{Places, Size};
+use rcc_proto::macos::{PODMAN, PROGRAMS};
 use rcc_report::{Code, Problem};
 use std::path::{Path, PathBuf};
 
-/// Where Podman may be: its own installer's first, which is root's, then Homebrew's on either processor.
-const PODMAN: [&str; 3] = ["/opt/podman/bin/podman", "/opt/homebrew/bin/podman", "/usr/local/bin/podman"];
 /// Apple's own.
 const SSH: &str = "/usr/bin/ssh";
 
@@ -81,17 +80,11 @@ pub fn host(person: &Person) -> Result<Host, Problem> {
         .map(PathBuf::from)
         .find(|path| path.exists())
         .ok_or_else(|| absent("it is in none of the folders where its installer and Homebrew put it"))?;
-    let programs = std::env::current_exe().and_then(std::fs::canonicalize).map_err(|e| absent(&e.to_string()))?;
-    let programs = programs.parent().unwrap_or(Path::new("/")).to_owned();
+    let programs = Path::new(PROGRAMS).join(env!("CARGO_PKG_VERSION"));
     // What carries the machine's traffic is root's, or pf's rule for its group means nothing.
     only_root_writes(&programs).map_err(|place| {
-        let what = format!("others than root can write {}", place.display());
-        Problem::new(
-            Code::SHIM_TARGET,
-            programs.display().to_string(),
-            what,
-            "sudo rcc setup, and run the rcc that it installs",
-        )
+        let what = format!("{} is not there, or others than root can write it", place.display());
+        Problem::new(Code::SHIM_TARGET, programs.display().to_string(), what, rcc_preflight::probe::setup_command())
     })?;
     let (memory, cpus) = memory_and_cpus();
     Ok(Host {

@@ -82,7 +82,7 @@ impl Toolchain {
         self.rust.join("usr/bin/rustc")
     }
 
-    /// In LD_LIBRARY_PATH's form.
+    /// In `LD_LIBRARY_PATH`'s form.
     fn libraries(&self) -> String {
         ["usr/lib", "lib"].map(|f| self.rust.join(f).join("x86_64-linux-gnu").display().to_string()).join(":")
     }

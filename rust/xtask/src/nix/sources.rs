@@ -126,6 +126,8 @@ impl Sources {
             "-p",
             "rcc-sessions",
             "--test",
+            "nix",
+            "--test",
             "nix_image",
             "--test",
             "nix_installs",

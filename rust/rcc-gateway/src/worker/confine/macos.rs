@@ -48,7 +48,7 @@ pub fn reader() -> io::Result<()> {
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     let log = std::path::Path::new(crate::supervisor::journal::LOG);
     let folder = std::fs::canonicalize(log.parent().unwrap_or(log))?;
-    rcc_host::seatbelt::apply(&Profile::new([Allow::ReadBelow(folder), Allow::SignalSelf]))
+    rcc_host::seatbelt::apply(&Profile::new([Allow::ReadBelow(folder), Allow::FollowSystemLinks, Allow::SignalSelf]))
 }
 
 /// The profile in place of Landlock.
@@ -68,7 +68,7 @@ pub mod files {
     /// Confines this process to TCP and UDP, and to reading these files; those that do not exist are left out. No program is
     /// started, no service asked, no file written, nothing listened on.
     pub fn confine(readable: &[PathBuf]) -> io::Result<Landlock> {
-        let mut all = vec![Allow::ConnectIp, Allow::SignalSelf, Allow::ReadSystemFacts];
+        let mut all = vec![Allow::ConnectIp, Allow::FollowSystemLinks, Allow::SignalSelf, Allow::ReadSystemFacts];
         for path in readable.iter().chain(&[PathBuf::from("/dev/urandom"), PathBuf::from("/dev/random")]) {
             match std::fs::canonicalize(path) {
                 Ok(real) => all.push(Allow::Read(real)),

@@ -193,9 +193,6 @@ pub fn apple_folder(path: &str, home: &str, synced_desktop: bool) -> (Option<Str
     if below("Downloads") {
         return (Some("Downloads".into()), None);
     }
-    if path.starts_with("/Volumes/") {
-        return (Some("a volume of its own".into()), None);
-    }
     (None, None)
 }
 

@@ -53,6 +53,10 @@ fn step<T>(name: &str, what: impl FnOnce() -> Result<T>) -> Result<T> {
     let began = Instant::now();
     let result = what().with_context(|| name.to_owned());
     println!("{} {name} ({:.0} s)", if result.is_ok() { "ok    " } else { "FAILED" }, began.elapsed().as_secs_f64());
+    // At once: what follows may take long, and the end tells of the first alone.
+    if let Err(error) = &result {
+        println!("{error:#}");
+    }
     result
 }
 

@@ -180,7 +180,7 @@ fn folders_that_macos_guards_or_copies_away() {
     assert_eq!(of("/Users/alice/Documents2/app", true), (None, None));
     assert_eq!(of("/Users/alice/Library/Mobile Documents/com~apple~CloudDocs/app", false).1, named("iCloud Drive"));
     assert_eq!(of("/Users/alice/Library/CloudStorage/Dropbox/app", false).1, named("Dropbox"));
-    assert_eq!(of("/Volumes/USB/app", false), (named("a volume of its own"), None));
+    assert_eq!(of("/Volumes/src/app", true), (None, None));
 }
 
 #[test]
