@@ -170,6 +170,13 @@ fn differs(differences: &[Difference]) -> Problem {
             "see sudo pfctl -s rules; in /etc/pf.conf put anchor \"com.apple/*\" before every quick rule and other anchor, and \
              load it: sudo pfctl -f /etc/pf.conf; a VPN's own anchor is its settings' business",
         ),
+        "translation rules" => Problem::new(
+            Code::FIREWALL_PF_MAIN,
+            "translation rules",
+            format!("pf would translate packets before it asks whose they are: {found}"),
+            "see sudo pfctl -s nat; turn off Internet Sharing, and end what lets virtual machines share this Mac's network \
+             (vmnet), or take the rule out of /etc/pf.conf and load it: sudo pfctl -f /etc/pf.conf",
+        ),
         place if place.starts_with("interface ") => Problem::new(
             Code::FIREWALL_PF_SKIPPED,
             place,

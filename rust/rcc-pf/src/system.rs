@@ -6,7 +6,7 @@ use crate::convert;
 use pfctl::{AnchorChange, AnchorKind, PfCtl};
 use rcc_proto::macos::ANCHOR;
 use rcc_report::{Code, Problem};
-use rcc_rules::pf::{Call, Line, Rule, Seen, Services, State, lines, may_come_before, states};
+use rcc_rules::pf::{Call, Line, Rule, Seen, Services, State, lines, may_come_before, names, states, translating};
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -57,6 +57,7 @@ impl Pf {
             rules: self.of_anchor(ANCHOR, "rules")?,
             translations: self.of_anchor(ANCHOR, "nat")?,
             below: self.of_anchor(ANCHOR, "Anchors")?,
+            translating: self.translating()?,
             before,
             info: self.text(&["-s", "info"])?,
             interfaces: self.text(&["-v", "-s", "Interfaces"])?,
@@ -64,6 +65,28 @@ impl Pf {
             services: Services::parse(&String::from_utf8_lossy(&services)),
             main,
         })
+    }
+
+    /// The translation rules of the main rules, and of each anchor that they come to.
+    fn translating(&self) -> Result<Vec<(String, String)>, Problem> {
+        let mut all = vec![(String::new(), self.text(&["-s", "nat"])?)];
+        let mut next = 0;
+        while let Some((of, text)) = all.get(next) {
+            next += 1;
+            for call in translating(of, text) {
+                let called = match call.strip_suffix("/*") {
+                    Some(parent) => names(&self.of_anchor(parent, "Anchors")?).map(str::to_owned).collect(),
+                    None => vec![call],
+                };
+                for name in called {
+                    if name != ANCHOR && !all.iter().any(|(looked, _)| *looked == name) {
+                        let text = self.of_anchor(&name, "nat")?;
+                        all.push((name, text));
+                    }
+                }
+            }
+        }
+        Ok(all)
     }
 
     /// Puts these rules in the place of all that the anchor has, in one transaction.
@@ -98,7 +121,8 @@ impl Pf {
         Ok(true)
     }
 
-    /// Enables pf by a reference of rcc's own, and gives one up that it had.
+    /// Enables pf by a reference of rcc's own, and gives one up that it had. Killed between the two lines that take it and
+    /// keep it, it leaves one that nobody gives up until the Mac starts again: pf stays enabled, no rule is lost.
     pub fn enable(&self) -> Result<(), Problem> {
         let before = self.token()?;
         let output = self.call(&["-E"])?;

@@ -34,6 +34,14 @@ impl Fingerprint {
         let port = 1024 + self.0 % (65536 - 1024);
         SocketAddrV4::new(CANARY, u16::try_from(port).unwrap_or(u16::MAX))
     }
+
+    /// The same on a Mac, where a refusal by pf is silence and so the canary must be what is answered: a port of loopback
+    /// itself, below those that macOS gives to who asks for none (49152 and up), and with another beside it.
+    #[must_use]
+    pub fn mac_canary(self) -> SocketAddrV4 {
+        let port = 1024 + self.0 % (49_151 - 1024);
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, u16::try_from(port).unwrap_or(u16::MAX))
+    }
 }
 
 impl fmt::Display for Fingerprint {

@@ -17,8 +17,8 @@ use crate::Secret;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use subtle::ConstantTimeEq;
 
-/// The port on the host's loopback where the gateway hears forwarders that come by a network.
-pub const FORWARD_PORT: u16 = 47081;
+pub use crate::macos::FORWARD_PORT;
+
 /// The Unix socket where the gateway hears forwarders that come by a virtual machine's own channel to its host (vsock).
 pub const FORWARD_SOCKET: &str = "/run/rcc/forward.sock";
 /// Bytes of a secret.

@@ -51,7 +51,7 @@ pub const GATEWAY_SOCKET: &str =
     if cfg!(target_os = "macos") { macos::GATEWAY_SOCKET } else { "/run/rcc/gateway.sock" };
 /// Where the gateway gives people their own lines of the log: packets of whole lines, an empty line after those that were
 /// there already, then new ones for as long as the caller stays. Nothing is read from the caller.
-pub const LOG_SOCKET: &str = if cfg!(target_os = "macos") { "/var/run/rcc/log.sock" } else { "/run/rcc/log.sock" };
+pub const LOG_SOCKET: &str = if cfg!(target_os = "macos") { macos::LOG_SOCKET } else { "/run/rcc/log.sock" };
 /// Where systemd starts what reads the host firewall back and says it as one JSON object. Nothing is read from the caller.
 pub const STATUS_SOCKET: &str = if cfg!(target_os = "macos") { macos::STATUS_SOCKET } else { "/run/rcc/status.sock" };
 /// The longest packet of either conversation, in bytes. A longer one is cut by the kernel (`MSG_TRUNC`) and refused.

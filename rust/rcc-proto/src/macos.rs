@@ -21,9 +21,11 @@ pub const NET_GROUP_ID: u32 = 392;
 pub const RUN: &str = "/var/run/rcc";
 /// Where launchers ask the gateway.
 pub const GATEWAY_SOCKET: &str = "/var/run/rcc/gateway.sock";
+/// Where the gateway gives people their lines of the log.
+pub const LOG_SOCKET: &str = "/var/run/rcc/log.sock";
 /// Where launchd starts what reads pf back. Its folder belongs to root alone: the gateway can't pose as root.
 pub const STATUS_SOCKET: &str = "/var/run/rcc-status.sock";
-/// Where forwarders in the machine reach the gateway, on the Mac's 127.0.0.1.
+/// Where forwarders in a virtual machine reach the gateway, on its host's 127.0.0.1.
 pub const FORWARD_PORT: u16 = 47081;
 /// Where Podman's ssh reaches the machine, on the Mac's 127.0.0.1.
 pub const SSH_PORT: u16 = 47022;

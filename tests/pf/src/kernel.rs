@@ -18,6 +18,8 @@ pub struct Kernel {
     pub given: u64,
     /// The main rules, as pfctl lists them. Calls of anchors are those of filter rules.
     pub main: Vec<String>,
+    /// The main translation rules, as pfctl lists them.
+    pub nat: Vec<String>,
     /// Active filter rules of anchors that were loaded by calls, as bytes in hex.
     pub anchors: BTreeMap<String, Sets>,
     /// The rules of other anchors, as pfctl lists them.

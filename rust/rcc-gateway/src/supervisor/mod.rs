@@ -16,6 +16,7 @@ use crate::system;
 use forwarders::{Admission, Forwarders};
 use journal::{Budgets, Journal, Lines};
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -317,8 +318,7 @@ struct Asker {
 
 fn asker(uid: u32, connection: &OwnedFd) -> Result<Asker, Problem> {
     let resolved = policy::load()?.resolve(&[]).map_err(policy::first)?;
-    let person = people::Person::of(uid, connection);
-    let named = resolved.may_open(&person.name, uid, &person.groups);
+    let (person, named) = people::Person::of(uid, connection, &resolved);
     Ok(Asker { person, resolved, named })
 }
 
@@ -368,8 +368,27 @@ pub(crate) fn confine() -> Result<(), String> {
         return Err("it does not run as root".into());
     }
     system::confine()?;
-    if let Ok((_, hard)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
-        let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard);
+    more_files(system::most_files).map_err(|e| format!("its limit of descriptors can't be raised: {e}"))
+}
+
+/// As many descriptors as there may be: of each worker the supervisor holds two or three.
+fn more_files(most: impl FnOnce(u64) -> u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = most(hard);
+    setrlimit(Resource::RLIMIT_NOFILE, files, files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_refused_is_an_error() {
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        // Above what the kernel gives to anybody, root or not.
+        assert!(more_files(|_| u64::MAX - 1).is_err());
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (soft, hard));
+        more_files(system::most_files).unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap().0, system::most_files(hard));
     }
-    Ok(())
 }

@@ -5,6 +5,7 @@
 //! policy by number.
 
 use crate::system;
+use rcc_policy::Resolved;
 use std::os::fd::OwnedFd;
 
 /// A user who opened a connection.
@@ -12,18 +13,25 @@ use std::os::fd::OwnedFd;
 pub struct Person {
     /// The name, or the number where there is no name.
     pub name: String,
-    /// The names of the groups that the connecting process had.
-    pub groups: Vec<String>,
 }
 
 impl Person {
-    /// The peer of a connection, whose uid is known.
-    pub fn of(uid: u32, connection: &OwnedFd) -> Self {
+    /// The peer of a connection, whose uid is known, and whether the policy's `users` name them: by what they are, or by
+    /// one of the groups that the connecting process had.
+    pub fn of(uid: u32, connection: &OwnedFd, policy: &Resolved) -> (Self, bool) {
         let names = Names::read();
         let name = names.user(uid).unwrap_or_else(|| uid.to_string());
-        let groups = system::peer_groups(connection).into_iter().filter_map(|gid| names.group(gid)).collect();
-        Self { name, groups }
+        let may = is_named(
+            |groups| policy.may_open(&name, uid, groups),
+            || system::peer_groups(connection).into_iter().filter_map(|gid| names.group(gid)),
+        );
+        (Self { name }, may)
     }
+}
+
+/// Asks for the name of a group only while it matters: on a Mac another process is asked, and nobody else is served meanwhile.
+fn is_named<I: Iterator<Item = String>>(may: impl Fn(&[String]) -> bool, groups: impl FnOnce() -> I) -> bool {
+    may(&[]) || groups().any(|group| may(&[group]))
 }
 
 /// Users and groups by number.
@@ -86,6 +94,23 @@ fn entry(text: &str, number: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_group_is_asked_for_that_changes_nothing() {
+        let asked = std::cell::Cell::new(0);
+        let groups = || {
+            ["staff", "devs", "admin"].into_iter().map(|name| {
+                asked.set(asked.get() + 1);
+                name.to_owned()
+            })
+        };
+        assert!(is_named(|_| true, groups));
+        assert_eq!(asked.get(), 0);
+        assert!(is_named(|groups| groups.contains(&"devs".to_owned()), groups));
+        assert_eq!(asked.take(), 2);
+        assert!(!is_named(|groups| groups.contains(&"wheel".to_owned()), groups));
+        assert_eq!(asked.get(), 3);
+    }
 
     #[test]
     fn names_come_from_the_files() {

@@ -1,6 +1,5 @@
 //! Linux.
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, ppoll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::SigSet;
@@ -19,8 +18,6 @@ pub const NO_SIGNAL: MsgFlags = MsgFlags::MSG_NOSIGNAL;
 pub const CLOSE_ON_EXEC: MsgFlags = MsgFlags::MSG_CMSG_CLOEXEC;
 /// The kind of socket of launchers and people who read the log, and of the pair by which a worker is heard.
 pub const PACKETS: SockType = SockType::SeqPacket;
-/// What sending says when the host firewall refused.
-pub const DENIED: Errno = Errno::EPERM;
 
 /// This program, as it runs: also when another was installed in its place.
 #[expect(clippy::unnecessary_wraps, reason = "macOS has to ask for it")]
@@ -76,6 +73,11 @@ pub fn nameless(name: &CStr) -> io::Result<(File, OwnedFd)> {
     let file = File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
     let readable = File::open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?.into();
     Ok((file, readable))
+}
+
+/// How many descriptors a process may ask for, whose hard limit this is.
+pub fn most_files(hard: u64) -> u64 {
+    hard
 }
 
 /// No capabilities, and no way to get any.

@@ -22,8 +22,6 @@ pub const NO_SIGNAL: MsgFlags = MsgFlags::empty();
 pub const CLOSE_ON_EXEC: MsgFlags = MsgFlags::empty();
 /// The kind of socket of launchers and people who read the log.
 pub const PACKETS: SockType = SockType::Stream;
-/// What sending says when pf refused (`ip_output` of XNU).
-pub const DENIED: Errno = Errno::EHOSTUNREACH;
 /// Bytes that fit into the pair: datagrams of 2 KiB alone otherwise.
 const ROOM: usize = 256 << 10;
 
@@ -109,6 +107,12 @@ pub fn nameless(name: &CStr) -> io::Result<(File, OwnedFd)> {
     let readable = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path);
     std::fs::remove_file(&path)?;
     Ok((file, readable?.into()))
+}
+
+/// How many descriptors a process may ask for, whose hard limit this is: macOS refuses to set "unlimited", which is what
+/// launchd gives (setrlimit(2): `OPEN_MAX`).
+pub fn most_files(hard: u64) -> u64 {
+    hard.min(10_240)
 }
 
 /// Nobody attaches to it, and it leaves no dump.

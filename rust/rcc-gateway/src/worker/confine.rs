@@ -8,7 +8,6 @@ pub use linux::*;
 
 /// Which files can be opened.
 #[cfg(target_os = "linux")]
-#[path = "confine/landlock.rs"]
 pub mod files;
 
 #[cfg(target_os = "macos")]

@@ -111,7 +111,6 @@ fn wait(fd: &OwnedFd, deadline: Instant) -> Result<(), Problem> {
 }
 
 #[cfg(target_os = "linux")]
-#[path = "namespace.rs"]
 mod namespace;
 #[cfg(target_os = "linux")]
 pub use namespace::{check, own_namespace};

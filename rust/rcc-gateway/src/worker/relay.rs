@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, ReadBuf};
 
 #[cfg(target_os = "linux")]
-#[path = "splice.rs"]
 mod pipes;
 #[cfg(target_os = "linux")]
 pub use pipes::Pipes;

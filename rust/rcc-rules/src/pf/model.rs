@@ -31,6 +31,17 @@ pub struct Packet<'a> {
     pub fragment: bool,
 }
 
+/// A `nat` rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Whether no filter rule is asked.
+    pub pass: bool,
+    /// On which interface.
+    pub interface: String,
+    /// For whom.
+    pub from: ipnet::IpNet,
+}
+
 /// What pf has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
@@ -38,6 +49,8 @@ pub struct Kernel {
     pub enabled: bool,
     /// Interfaces that it leaves out.
     pub skipped: BTreeSet<String>,
+    /// What is translated, before it is filtered: then no socket is found for it.
+    pub translations: Vec<Translation>,
     /// The main rules.
     pub main: Vec<Line>,
     /// Those of each anchor, by its whole name.
@@ -51,6 +64,15 @@ impl Kernel {
         if !self.enabled || self.skipped.contains(packet.interface) {
             return (true, None);
         }
+        let translated = packet.direction == Direction::Out;
+        let translation =
+            self.translations.iter().filter(|_| translated).find(|translation| {
+                translation.interface == packet.interface && translation.from.contains(&packet.from.0)
+            });
+        if translation.is_some_and(|translation| translation.pass) {
+            return (true, None);
+        }
+        let packet = &Packet { owner: if translation.is_some() { None } else { packet.owner }, ..*packet };
         let mut last = None;
         self.walk(&self.main, packet, &mut last);
         (last.is_none_or(|rule| rule.action == Action::Pass), last)

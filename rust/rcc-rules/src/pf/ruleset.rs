@@ -41,8 +41,13 @@ impl Ruleset {
     #[must_use]
     pub fn new(egress: &Egress, fingerprint: Fingerprint, facts: &Facts, mac: &Mac) -> Self {
         let mut rules = machine(mac.group);
-        let (user, flows) = (Owner::User(facts.gateway), flows(&gateway(egress, fingerprint, facts), facts, mac));
+        let (user, mut flows) = (Owner::User(facts.gateway), flows(&gateway(egress, fingerprint, facts), facts, mac));
+        for flow in flows.iter_mut().filter(|flow| flow.comment == CANARY) {
+            let canary = fingerprint.mac_canary();
+            flow.to = Place::at(Ipv4Net::from(*canary.ip()), canary.port());
+        }
         rules.extend(listener(user, FORWARD_PORT, "forwarders", Action::Return));
+        rules.extend(closed(FORWARD_PORT));
         rules.extend(flows.iter().map(|flow| flow.out(user)));
         rules.push(nobody_connects(user));
         rules.extend(flows.iter().filter(|flow| flow.comment != CANARY).map(|flow| flow.back(user)));
@@ -107,6 +112,15 @@ fn rule(action: Action, direction: Direction, protocol: Transport, owner: Owner,
     }
 }
 
+/// How what goes out is refused. Of a datagram nobody is told: the pfctl crate leaves the kind of ICMP message at zero, with
+/// which pf sends none, and the gateway knows by that silence that a rule holds.
+fn refusal(protocol: Transport) -> Action {
+    match protocol {
+        Transport::Tcp => Action::Return,
+        Transport::Udp => Action::Drop,
+    }
+}
+
 fn between(mut rule: Rule, from: Place, to: Place) -> Rule {
     (rule.from, rule.to) = (from, to);
     rule.family = Rule::family_of(&from, &to);
@@ -143,6 +157,16 @@ fn listener(owner: Owner, port: u16, why: &str, refuse: Action) -> [Rule; 3] {
     ]
 }
 
+/// What no rule before let through to a port of loopback: nobody else dials it, and to nobody else who listens there it comes.
+fn closed(port: u16) -> [Rule; 2] {
+    let at = Place::at(LOCAL, port);
+    let to = |action, direction, why: &str| {
+        let named = rule(action, direction, Transport::Tcp, Owner::User(0), why);
+        between(Rule { owner: None, ..named }, Place::default(), at)
+    };
+    [to(Action::Return, Direction::Out, "the machine alone"), to(Action::Drop, Direction::In, "the gateway alone")]
+}
+
 fn nobody_connects(owner: Owner) -> Rule {
     let first = rule(Action::Drop, Direction::In, Transport::Tcp, owner, "nobody connects to it");
     between(Rule { flags: Flags::FIRST, ..first }, Place::EVERY, Place::default())
@@ -156,7 +180,7 @@ fn walls(user: u32, group: u32) -> Vec<Rule> {
     let mut all = Vec::with_capacity(WALLS);
     for owner in [Owner::Group(group), Owner::User(user)] {
         for protocol in [Transport::Tcp, Transport::Udp] {
-            let out = rule(Action::Return, Direction::Out, protocol, owner, "nothing else");
+            let out = rule(refusal(protocol), Direction::Out, protocol, owner, "nothing else");
             all.push(between(out, Place::default(), Place::EVERY));
         }
         for protocol in [Transport::Tcp, Transport::Udp] {
@@ -177,7 +201,7 @@ struct Flow {
 
 impl Flow {
     fn out(&self, owner: Owner) -> Rule {
-        let action = if self.pass { Action::Pass } else { Action::Return };
+        let action = if self.pass { Action::Pass } else { refusal(self.protocol) };
         let made = rule(action, Direction::Out, self.protocol, owner, self.comment.clone());
         if self.comment == CANARY {
             return on_loopback(made, Place::default(), self.to);

@@ -21,6 +21,8 @@ pub struct Seen {
     pub main: String,
     /// Each anchor that may be evaluated before, with its rules.
     pub before: Vec<(String, String)>,
+    /// `-s nat`, of the main rules, whose name is empty, and of each anchor that [`translating`] says.
+    pub translating: Vec<(String, String)>,
     /// `-s info`
     pub info: String,
     /// `-v -s Interfaces`
@@ -69,6 +71,50 @@ pub fn may_come_before(main: &str, children: &str) -> Vec<String> {
     all
 }
 
+/// The anchors that translation rules call, those of the main rules or of an anchor, each by its whole name; with `/*` all
+/// directly below it.
+#[must_use]
+pub fn translating(of: &str, text: &str) -> Vec<String> {
+    let mut all: Vec<String> = text.lines().filter_map(|line| translation_call(of, line)).collect();
+    // Each kind of translation has a call of its own.
+    all.dedup();
+    all
+}
+
+fn translation_call(of: &str, line: &str) -> Option<String> {
+    let (kind, rest) = line.trim().split_once(' ')?;
+    if !["nat-anchor", "rdr-anchor", "binat-anchor"].contains(&kind) {
+        return None;
+    }
+    let (name, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let from_root = name.strip_prefix('/');
+    let whole = match from_root {
+        Some(name) => name.to_owned(),
+        None if of.is_empty() => name.to_owned(),
+        None => format!("{of}/{name}"),
+    };
+    whole.strip_suffix("/*").unwrap_or(&whole).split('/').all(plain).then_some(whole)
+}
+
+/// Whether a line of translation rules leaves alone what leaves this Mac and what comes to the gateway's port: pf
+/// translates before it filters, so behind a `nat` or `binat` no socket is found for a packet, and no rule by user or group
+/// matches; `pass` asks no filter rule at all. Any `nat`: of the networks that Macs translate for, they have an address
+/// themselves, to which a process can bind.
+fn is_harmless(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        ["no", "nat" | "rdr" | "binat", ..] => true,
+        // Of what comes in elsewhere than on loopback: nothing of that is let in to the gateway's or the machine's ports.
+        ["rdr", "on", interface, ..] => interface.ends_with(|c: char| c.is_ascii_digit()) && *interface != "lo0",
+        _ => false,
+    }
+}
+
 fn leads_here(name: &str) -> bool {
     name == ANCHOR
         || name.strip_suffix("/*").is_some_and(|parent| ANCHOR.rsplit_once('/').is_some_and(|(p, _)| p == parent))
@@ -114,6 +160,19 @@ impl Seen {
             }
         }
         Hook::Missing
+    }
+
+    /// The first translation rule that could take a packet away from the anchor's rules.
+    #[must_use]
+    pub fn translation(&self) -> Option<String> {
+        let looked = |name: &str| name.ends_with("/*") || self.translating.iter().any(|(of, _)| of == name);
+        let lines = self.translating.iter().flat_map(|(of, text)| names(text).map(move |line| (of, line)));
+        let harmful = |(of, line): &(&String, &str)| {
+            let called = translation_call(of, line).is_some_and(|name| name == ANCHOR || looked(&name));
+            !called && !is_harmless(line)
+        };
+        let place = |of: &str| if of.is_empty() { String::new() } else { format!(" (in {of})") };
+        lines.into_iter().find(harmful).map(|(of, line)| format!("{line}{}", place(of)))
     }
 
     /// The first line in one of these anchors that could let a packet go for good.
@@ -200,6 +259,9 @@ impl Seen {
             Hook::First => {}
             Hook::Missing => all.push(difference("main rules", Some(call), None)),
             Hook::Behind(what) => all.push(difference("main rules", Some(call), Some(what))),
+        }
+        if let Some(line) = self.translation() {
+            all.push(difference("translation rules", None, Some(line)));
         }
         for name in self.skipped() {
             all.push(difference(&format!("interface {name}"), Some("filtered".to_owned()), Some("skipped".to_owned())));

@@ -4,7 +4,7 @@ use crate::{full, kernel, ruleset};
 use proptest::prelude::*;
 use rcc_packets::{GATEWAY, GROUP, addresses, facts, mac, policies, ports};
 use rcc_proto::macos::{FORWARD_PORT, SSH_PORT};
-use rcc_rules::pf::{Action, Call, Direction, Kernel, Line, Packet, Rule, Ruleset, Transport};
+use rcc_rules::pf::{Action, Call, Direction, Kernel, Line, Packet, Rule, Ruleset, Translation, Transport};
 use rcc_rules::{Protocol, Ruling, Table};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -130,10 +130,38 @@ fn the_gateway_answers_forwarders_and_dials_nobody_from_there() {
 }
 
 #[test]
+fn the_gateways_port_is_the_machines_and_the_gateways_alone() {
+    let pf = kernel(&full());
+    let dials = |owner| Packet { from: (LOCAL, 50_000), owner, ..out((LOCAL, FORWARD_PORT), Transport::Tcp) };
+    let comes = |owner| Packet { direction: Direction::In, ..dials(owner) };
+    assert!(pf.decide(&dials(Some((501, GROUP)))).0 && pf.decide(&comes(Some((GATEWAY, 20)))).0);
+    for owner in [Some((501, 20)), Some((0, 0)), None] {
+        assert!(!pf.decide(&dials(owner)).0 && !pf.decide(&comes(owner)).0, "{owner:?}");
+    }
+    assert!(!pf.decide(&dials(Some((GATEWAY, 20)))).0 && !pf.decide(&comes(Some((501, GROUP)))).0);
+    // Another port, and fragments, are nobody's business here.
+    let other = Packet { to: (LOCAL, FORWARD_PORT + 1), ..dials(None) };
+    assert!(pf.decide(&other).0 && pf.decide(&Packet { fragment: true, ..dials(None) }).0);
+}
+
+/// Why any of it is refused: what is translated is nobody's to pf.
+#[test]
+fn behind_a_translation_no_rule_by_owner_holds() {
+    let mut pf = kernel(&full());
+    let packet = Packet { interface: "en0", ..out(("10.0.0.1".parse().unwrap(), 443), Transport::Udp) };
+    assert!(!pf.decide(&packet).0);
+    for pass in [false, true] {
+        let from = "192.168.77.0/24".parse().unwrap();
+        pf.translations = vec![Translation { pass, interface: "en0".to_owned(), from }];
+        assert!(pf.decide(&packet).0);
+    }
+}
+
+#[test]
 fn the_canary_is_on_loopback_and_only_in_what_is_proven() {
     let (rules, text) = (full(), "allow = [\"a.example:443\"]\n");
     let canary = |rules: &Ruleset, of: &Ruleset| {
-        let to = of.fingerprint.canary();
+        let to = of.fingerprint.mac_canary();
         kernel(rules).decide(&out((IpAddr::V4(*to.ip()), to.port()), Transport::Udp)).0
     };
     assert!(canary(&rules, &rules) && !canary(&rules, &ruleset(text)) && !canary(&ruleset(text), &rules));

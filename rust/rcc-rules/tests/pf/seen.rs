@@ -3,7 +3,9 @@
 use crate::{full, ruleset};
 use rcc_packets::{FULL, facts, mac};
 use rcc_rules::Found;
-use rcc_rules::pf::{Direction, Hook, Ruleset, Seen, Services, Transport, denied, may_come_before, states};
+use rcc_rules::pf::{
+    Direction, Hook, Ruleset, Seen, Services, Transport, denied, may_come_before, states, translating,
+};
 
 const MAIN: &str = "scrub-anchor \"com.apple/*\" all fragment reassemble\nanchor \"com.apple/*\" all\n";
 
@@ -51,7 +53,7 @@ fn in_force_is_only_what_is_whole() {
             && !Seen { rules: String::new(), ..good.clone() }.held(&wanted)
     );
     assert_eq!(changed(|s| s.rules = ruleset("").to_string()), "rule 1 of com.apple/000.rcc");
-    assert_eq!(changed(|s| s.rules = full().unproven().to_string()), "rule 115 of com.apple/000.rcc");
+    assert_eq!(changed(|s| s.rules = full().unproven().to_string()), "rule 117 of com.apple/000.rcc");
 }
 
 #[test]
@@ -130,6 +132,43 @@ fn what_comes_before_the_anchor_is_judged() {
     }
     // Of two by the same call, the later one.
     assert_eq!(hook(MAIN, &[("com.apple/200.AirDrop", "pass quick on awdl0 all flags any")]), Hook::First);
+}
+
+#[test]
+fn translations_that_come_before_the_rules_are_drift() {
+    let wanted = full();
+    let with = |all: &[(&str, &str)]| {
+        let translating = all.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        match (Seen { translating, ..good(&wanted) }).judge(&wanted) {
+            Found::InForce => None,
+            Found::Drifted(all) => Some(all[0].place.clone()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let stock = "nat-anchor \"com.apple/*\" all\nrdr-anchor \"com.apple/*\" all\n";
+    let harmless = "no nat on bridge100 inet from 192.168.64.1 to 192.168.64.0/24\n\
+        rdr on bridge100 inet proto tcp from 192.168.2.0/24 to any port = 21 -> 127.0.0.1 port 8021\n";
+    assert_eq!(with(&[("", stock), ("com.apple/a", harmless)]), None);
+    assert_eq!(with(&[("", "rdr-anchor \"vpn\" all\n"), ("vpn", "")]), None);
+    for line in [
+        "nat on en0 inet from 192.168.64.0/24 to any -> (en0:0) extfilter ei",
+        "nat pass on en0 all -> 10.0.0.1",
+        "binat on en0 inet from 192.168.64.2 to any -> 10.0.0.1",
+        "rdr pass on en0 inet proto tcp from any to any port = 80 -> 127.0.0.1 port 8080",
+        "rdr on lo0 inet proto tcp all -> 127.0.0.1 port 3128",
+        "rdr on lo inet proto tcp all -> 127.0.0.1 port 3128",
+        "rdr on ! en0 inet proto tcp all -> 127.0.0.1 port 3128",
+        "rdr inet proto tcp all -> 127.0.0.1 port 3128",
+        "rdr-anchor \"nobody-looked\" all",
+        "nonsense",
+    ] {
+        assert_eq!(with(&[("", line)]).as_deref(), Some("translation rules"), "{line}");
+        assert_eq!(with(&[("", stock), ("com.apple/a", line)]).as_deref(), Some("translation rules"), "{line}");
+    }
+    assert_eq!(with(&[("", "rdr-anchor \"*\" all")]).as_deref(), Some("translation rules"));
+    let calls = "nat-anchor \"a\" all\nrdr-anchor \"/b\" all\nbinat-anchor \"c/*\" all\nrdr-anchor \"../d\" all\nrdr-anchor \"*\" all\n";
+    assert_eq!(translating("", calls), ["a", "b", "c/*"]);
+    assert_eq!(translating("x/y", calls), ["x/y/a", "b", "x/y/c/*", "x/y/*"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::{full, ruleset};
 use proptest::prelude::*;
 use rcc_packets::{FULL, facts, mac, policy};
+use rcc_proto::macos::FORWARD_PORT;
 use rcc_rules::pf::{Line, Mac, Ruleset, Services, fingerprint_of, lines};
 
 #[test]
@@ -18,7 +19,8 @@ fn golden() {
 #[test]
 fn every_rule_decides_at_once_of_an_owner_and_never_of_fragments() {
     for rule in full().rules {
-        assert!(rule.quick && !rule.state && rule.owner.is_some() && rule.direction.is_some(), "{rule}");
+        let owned = rule.owner.is_some() || rule.to.ports == Some((FORWARD_PORT, FORWARD_PORT));
+        assert!(rule.quick && !rule.state && owned && rule.direction.is_some(), "{rule}");
         assert!(rule.protocol.is_some() && rule.from.ports.or(rule.to.ports).is_some(), "{rule}");
         let label = rule.label.as_deref().unwrap();
         assert!(label.len() < 64 && label.is_ascii() && !label.contains(['"', '$', '\\']), "{rule}");

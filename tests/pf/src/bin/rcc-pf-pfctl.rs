@@ -60,6 +60,7 @@ fn run(kernel: &mut Kernel, words: &[&str]) -> Result<String, (String, u8)> {
     match words {
         ["-s", "rules"] => show::rules(kernel, "").ok_or_else(none),
         ["-a", anchor, "-s", "rules"] => show::rules(kernel, anchor).ok_or_else(none),
+        ["-s", "nat"] => Ok(show::each(&kernel.nat)),
         ["-a", anchor, "-s", "nat"] => show::rules(kernel, anchor).map(|_| String::new()).ok_or_else(none),
         ["-a", anchor, "-s", "Anchors"] => {
             let text = show::below(kernel, anchor);

@@ -69,7 +69,8 @@ fn what_rcc_may_not_mend_is_refused_and_nothing_is_proven() {
         k.main.insert(0, "anchor \"vpn\" all".to_owned());
         k.others.insert("vpn".to_owned(), "pass quick on utun4 all flags any keep state\n".to_owned());
     };
-    let changes: [Change; 4] = [
+    let changes: [Change; 5] = [
+        ("RCC-921", |k| k.nat.push("nat on en0 inet from 192.168.64.0/24 to any -> (en0:0)".to_owned())),
         ("RCC-922", |k| k.skipped.push("lo0".to_owned())),
         ("RCC-921", |k| k.main.insert(0, "pass quick all flags any keep state".to_owned())),
         ("RCC-921", vpn),

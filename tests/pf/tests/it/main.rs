@@ -23,6 +23,7 @@ fn stock() -> Kernel {
             "scrub-anchor \"com.apple/*\" all fragment reassemble".to_owned(),
             "anchor \"com.apple/*\" all".to_owned(),
         ],
+        nat: vec!["nat-anchor \"com.apple/*\" all".to_owned(), "rdr-anchor \"com.apple/*\" all".to_owned()],
         others: [("com.apple/200.AirDrop".to_owned(), String::new())].into(),
         ..Kernel::default()
     }
@@ -104,6 +105,7 @@ fn model(kernel: &Kernel) -> rcc_rules::pf::Kernel {
     rcc_rules::pf::Kernel {
         enabled: kernel.enabled,
         skipped: kernel.skipped.iter().cloned().collect(),
+        translations: Vec::new(),
         main: read(&show::rules(kernel, "").unwrap()),
         anchors: names.map(|name| (name.clone(), read(&show::rules(kernel, name).unwrap()))).collect(),
     }
@@ -153,9 +155,9 @@ fn probes() -> Vec<Packet<'static>> {
 
 /// What the gateway itself sees: whether the canary of these rules is there, and no other.
 fn proven(model: &rcc_rules::pf::Kernel, rules: &Ruleset) -> bool {
-    let canary = rules.fingerprint.canary();
+    let canary = rules.fingerprint.mac_canary();
     let goes = |port| model.decide(&sent((IpAddr::V4(*canary.ip()), port), Transport::Udp, (GATEWAY, 20))).0;
-    goes(canary.port()) && !goes(canary.port() ^ 1)
+    goes(canary.port()) && !goes(canary.port() + 1)
 }
 
 /// Which of the probes rules deny.

@@ -2,7 +2,7 @@
 //! the process may reach by name (files, services, sockets, other processes), not which system calls it makes, and it can't
 //! keep an address from being connected to, which pf does. Nothing of it has run on a Mac yet (docs/macos.md).
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rcc_host::seatbelt::{Allow, Profile};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,7 +30,8 @@ pub fn supervisor_lives() -> bool {
 
 /// Bounds for a session with at most so many connections. Memory is not bounded: macOS takes no such limit.
 pub fn limits(connections: u32) -> io::Result<()> {
-    let files = u64::from(connections) * 4 + 256;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let files = (u64::from(connections) * 4 + 256).min(crate::system::most_files(hard));
     setrlimit(Resource::RLIMIT_NOFILE, files, files)?;
     setrlimit(Resource::RLIMIT_FSIZE, 0, 0)?;
     Ok(())
