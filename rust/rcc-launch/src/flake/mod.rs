@@ -187,7 +187,7 @@ impl Toolchain {
         }
     }
 
-    /// See [`Approved::own_store`]; a package has none, as Nix has no books of it there.
+    /// See `Approved::own_store`; a package has none, as Nix has no books of it there.
     #[must_use]
     pub fn own_store(&self) -> Vec<(PathBuf, PathBuf)> {
         match self {
