@@ -1,4 +1,4 @@
-//! The Mac itself: Apple's programs by absolute path, and files by [`crate::place`].
+//! The Mac itself: Apple's programs by absolute path, and files by [`mod@crate::place`].
 
 use super::{Call, Found, Mac, Place, Said};
 use crate::layout::{folder, made, misplaced};
