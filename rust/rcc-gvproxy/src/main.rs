@@ -1,5 +1,5 @@
 //! What Podman's machine on a Mac starts as gvproxy: root's program with the bit of the group `_rccnet`, by which pf knows what
-//! it sends. It checks what it was told, closes what pf can't see ([`profile`]), and becomes the pinned gvproxy beside it.
+//! it sends. It checks what it was told, closes what pf can't see (`profile`), and becomes the pinned gvproxy beside it.
 //!
 //! Invariants: a process that goes on has the group as its real, effective and saved one, so that nothing it runs can leave it;
 //! nothing of the caller's environment or descriptors reaches it; what it becomes, and every folder above, is root's alone.
