@@ -27,6 +27,13 @@ const CLOSED_ON_EXEC: libc::c_int = libc::SOCK_CLOEXEC;
 #[cfg(not(target_os = "linux"))]
 const CLOSED_ON_EXEC: libc::c_int = 0;
 
+/// What the system says of an error, in words alone.
+#[must_use]
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+}
+
 /// Connects to a socket in the file system. Nothing that this process starts has the descriptor.
 pub fn call(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;

@@ -25,7 +25,7 @@ pub fn read_back() -> Result<Option<Value>, Problem> {
     };
     let connection = match UnixStream::connect(STATUS_SOCKET) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && nobody_would_listen() => return Ok(None),
-        other => other.map_err(|e| failed(e.to_string()))?,
+        other => other.map_err(|e| failed(rcc_host::packets::words(&e)))?,
     };
     connection.set_read_timeout(Some(PATIENCE)).map_err(|e| failed(e.to_string()))?;
     // Where a gateway without systemd owns the folder, the socket could be its own.

@@ -220,7 +220,7 @@ fn absent(error: &io::Error) -> Problem {
     Problem::new(
         Code::GATEWAY_ABSENT,
         GATEWAY_SOCKET,
-        format!("no gateway answers there: {error}"),
+        format!("no gateway answers there: {}", packets::words(error)),
         format!("{}    (again after each start of a machine without systemd)", rcc_preflight::probe::setup_command()),
     )
 }

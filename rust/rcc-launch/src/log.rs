@@ -25,7 +25,7 @@ impl Log {
     /// Calls the gateway.
     pub fn open() -> Result<Self, Problem> {
         let connection = packets::call(Path::new(LOG_SOCKET)).map_err(|e| {
-            let what = format!("no gateway answers there: {e}");
+            let what = format!("no gateway answers there: {}", packets::words(&e));
             let remedy = rcc_preflight::probe::setup_command();
             Problem::new(Code::GATEWAY_ABSENT, LOG_SOCKET, what, remedy)
         })?;

@@ -212,17 +212,23 @@ impl Project {
     /// Opens a folder as a project whose session runs in a virtual machine. What sessions keep is in there, or in a folder
     /// that no project can be.
     pub fn open_for_machine(path: &Path, person: &Person) -> Result<Self, Problem> {
-        Self::judged(path, person, &[person.uid])
+        Self::judged(path, person, &[person.uid], |_| Ok(()))
     }
 
     fn open_of(path: &Path, machine: &Machine, owners: &[u32]) -> Result<Self, Problem> {
-        outside_of_sessions(path, machine)?;
-        Self::judged(path, &machine.person, owners)
+        Self::judged(path, &machine.person, owners, |path| outside_of_sessions(path, machine))
     }
 
-    fn judged(path: &Path, person: &Person, owners: &[u32]) -> Result<Self, Problem> {
+    /// `apart` says whether it is none of the folders that sessions keep.
+    fn judged(
+        path: &Path,
+        person: &Person,
+        owners: &[u32],
+        apart: impl FnOnce(&Path) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         name(path)?;
         place(path, person)?;
+        apart(path)?;
         let folder = open_folder(path).map_err(|e| match e.kind() {
             io::ErrorKind::NotADirectory => missing(path, "not a folder"),
             _ => missing(path, &e.to_string()),

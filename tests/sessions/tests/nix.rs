@@ -172,7 +172,7 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
         };
         file("rcc.toml", "[toolchain]\nroot = \"nix\"\nfiles = [\"shell.nix\"]\n")?;
         file("shell.nix", "\"imported\"\n")?;
-        let attributes = "GREETING = \"approved\"; imported = import ./shell.nix; PKG_CONFIG_PATH = \"/it's $(touch evil0)\"; \
+        let attributes = "GREETING = \"approved\"; imported = import ./shell.nix; PKG_CONFIG_PATH = \"./vendor:${tools}/it's $(touch evil0):/x\"; \
             BASH_ENV = \"/x\"; shellHook = \"touch ~/evil0\";";
         file("flake.nix", &store.flake("", attributes))?;
         file(".envrc", "use rcc\n")?;
@@ -188,7 +188,9 @@ fn what_an_agent_writes_into_a_flake_or_an_envrc_runs_nowhere_on_the_host() {
             "type -p sed; echo \"[$GREETING$BASH_ENV] $PKG_CONFIG_PATH\"; ls ~/evil* evil* 2>/dev/null || true";
         let given = |output: &Output| -> Result<bool> {
             let said = succeeds(output)?;
-            Ok(said.starts_with("/nix/store/") && said.ends_with("-tools/bin/sed\n[] /it's $(touch evil0)\n"))
+            let (program, rest) = said.split_once("/bin/sed\n").context("no sed")?;
+            // Of the folders, the one in the closure.
+            Ok(program.starts_with("/nix/store/") && rest == format!("[] {program}/it's $(touch evil0)\n"))
         };
         let output = direnv(&rig, outside)?;
         ensure!(given(&output)?, "direnv has the devShell's programs: {}", shown(&output));
