@@ -247,6 +247,20 @@ pub fn forget_half_written(storage: &Path, state: &Path) {
             let _gone_already = if half.is_dir() { fs::remove_dir_all(&half) } else { fs::remove_file(&half) };
         }
     }
+    // What is mounted is a list of its own, with a lock of its own.
+    let mounts = state.join("vfs-layers");
+    if begun(&mounts).next().is_some()
+        && let Some(_lock) = locked(&mounts.join("mountpoints.lock"), BOOKS_PATIENCE)
+    {
+        for half in begun(&mounts) {
+            let _gone_already = fs::remove_file(&half);
+        }
+    }
+}
+
+/// The files of a folder of books that were to become others.
+fn begun(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    entries(folder).filter(|path| file_name(path).starts_with(".tmp-"))
 }
 
 /// One of Podman's books: a list, a second one of what does not outlive the machine's next start, and where what is in
@@ -283,7 +297,7 @@ impl Book {
 
 /// Files of a book that were to become others, and folders of what no book knows.
 fn half_done(storage: &Path, state: &Path, book: &Book) -> impl Iterator<Item = PathBuf> + use<> {
-    let files = entries(&book.folder(storage)).filter(|path| file_name(path).starts_with(".tmp-"));
+    let files = begun(&book.folder(storage));
     let folders: Vec<_> = book.items.iter().flat_map(|items| [storage.join(items), state.join(items)]).collect();
     let strange = book.ids(storage).map(|known| {
         let all = folders.into_iter().flat_map(|folder| entries(&folder));
@@ -396,6 +410,19 @@ mod tests {
         fs::write(at("vfs-layers/layers.json"), books[0].1).unwrap();
         forget_half_written(storage.path(), state.path());
         assert_eq!((there(), layers()), ([false, true], [true, true, false]));
+        // What is mounted.
+        let mounts = state.path().join("vfs-layers");
+        fs::create_dir_all(&mounts).unwrap();
+        let half = mounts.join(".tmp-mountpoints.json1");
+        for name in ["mountpoints.lock", ".tmp-mountpoints.json1", "mountpoints.json"] {
+            fs::write(mounts.join(name), "[]").unwrap();
+        }
+        let lock = locked(&mounts.join("mountpoints.lock"), Duration::ZERO).unwrap();
+        forget_half_written(storage.path(), state.path());
+        assert!(half.exists());
+        drop(lock);
+        forget_half_written(storage.path(), state.path());
+        assert!(!half.exists() && mounts.join("mountpoints.json").exists());
         // A container's has its lock, and a part in the state.
         assert!(at("vfs-containers/dd").exists());
         fs::write(at("vfs-containers/containers.lock"), "").unwrap();
