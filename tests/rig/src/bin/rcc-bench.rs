@@ -118,7 +118,7 @@ fn closures() -> Result<()> {
     fs::write(project.join(&content).join("environment"), format!("PATH='{path}'\nexport PATH\n"))?;
     let use_closure = |size: usize| -> Result<()> {
         let record = serde_json::json!({
-            "version": 1, "project": rig.project, "content": content, "files": [], "built": format!("/nix/store/{}", name(0)),
+            "version": 2, "outside": {}, "project": rig.project, "content": content, "files": [], "built": format!("/nix/store/{}", name(0)),
             "store": (0..size).map(name).collect::<Vec<_>>(),
             "found": { "bash": bash, "env": null, "nix": null, "loader": null, "nix_ld": null, "libraries": [], "path": [path] },
         });
