@@ -3,12 +3,13 @@
 /// The numbers of the processes of that user, or with that group. An error if a line is none of ps's: then nobody knows.
 pub fn bound(text: &str, user: u32, group: u32) -> Result<Vec<i32>, String> {
     let mut all = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        // Ids are signed there: nobody's is -2.
-        let numbers: Option<Vec<i64>> = line.split_whitespace().map(|word| word.parse().ok()).collect();
-        let Some(&[pid, uid, gid]) = numbers.as_deref() else { return Err(format!("not understood: {line}")) };
-        if uid == i64::from(user) || gid == i64::from(group) {
-            all.push(i32::try_from(pid).ok().filter(|pid| *pid > 1).ok_or_else(|| format!("no process: {line}"))?);
+    for process in rcc_host::macos::processes(text)? {
+        if !process.rest.is_empty() {
+            return Err(format!("not understood: {process:?}"));
+        }
+        if process.uid == i64::from(user) || process.gid == i64::from(group) {
+            let pid = i32::try_from(process.pid).ok().filter(|pid| *pid > 1);
+            all.push(pid.ok_or_else(|| format!("no process: {process:?}"))?);
         }
     }
     Ok(all)

@@ -28,6 +28,11 @@ impl User {
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let &[name, _, uid, gid, comment, home, shell] = fields(line).as_slice() else { return None };
+        Self::of([name, uid, gid, comment, home, shell])
+    }
+
+    /// Of these fields, in this order; none if an id is none.
+    pub(crate) fn of([name, uid, gid, comment, home, shell]: [&str; 6]) -> Option<Self> {
         Some(Self {
             name: name.to_owned(),
             uid: uid.parse().ok()?,

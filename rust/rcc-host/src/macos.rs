@@ -10,14 +10,7 @@ use std::path::{Component, Path, PathBuf};
 pub fn account(line: &str) -> Option<User> {
     let fields: Vec<&str> = line.trim_end().split(':').collect();
     let &[name, _, uid, gid, _, _, _, comment, home, shell] = fields.as_slice() else { return None };
-    Some(User {
-        name: name.to_owned(),
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
-        comment: comment.to_owned(),
-        home: home.into(),
-        shell: shell.to_owned(),
-    })
+    User::of([name, uid, gid, comment, home, shell])
 }
 
 /// A record as `dscl . -read` prints it: a value on its name's line, or on lines of its own that begin with a blank.
@@ -53,6 +46,35 @@ pub fn with_id(list: &str, id: u32) -> Vec<String> {
         (number.parse() == Ok(id)).then(|| name.trim().to_owned())
     };
     list.lines().filter_map(entry).collect()
+}
+
+/// A process, as `ps` shows whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process<'a> {
+    /// Its number.
+    pub pid: u32,
+    /// Its effective user's id. Ids are signed there: nobody's is -2.
+    pub uid: i64,
+    /// Its effective group's id.
+    pub gid: i64,
+    /// What was asked for besides, such as its arguments; one that has ended may have none.
+    pub rest: &'a str,
+}
+
+/// The processes of `ps -axww -o pid=,uid=,gid=…`. An error if a line is none of ps's: then nobody knows.
+pub fn processes(text: &str) -> Result<Vec<Process<'_>>, String> {
+    fn word(text: &str) -> (&str, &str) {
+        let text = text.trim_start();
+        text.split_once(char::is_whitespace).unwrap_or((text, ""))
+    }
+    fn one(line: &str) -> Option<Process<'_>> {
+        let (pid, rest) = word(line);
+        let (uid, rest) = word(rest);
+        let (gid, rest) = word(rest);
+        Some(Process { pid: pid.parse().ok()?, uid: uid.parse().ok()?, gid: gid.parse().ok()?, rest: rest.trim() })
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| one(line).ok_or_else(|| format!("not understood: {line}"))).collect()
 }
 
 /// A job of launchd's.

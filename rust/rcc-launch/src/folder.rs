@@ -2,7 +2,7 @@
 //! tells whether its launcher lives; what a dead one left is taken away at the next start.
 
 use crate::added::{Access, Added};
-pub use crate::beneath::write_new;
+use crate::beneath;
 use crate::home::disk_problem;
 use crate::machine::Machine;
 use crate::process;
@@ -56,7 +56,7 @@ impl Folder {
 
     /// Writes a file in the folder, for this user alone.
     pub fn write(&self, path: &Path, text: &[u8]) -> Result<(), Problem> {
-        write_new(path, text, 0o600).map_err(|e| disk_problem(path, &e))
+        beneath::write_new(path, text, 0o600).map_err(|e| disk_problem(path, &e))
     }
 
     /// Takes the folder away while its name is still locked.

@@ -8,6 +8,7 @@ pub mod beneath;
 pub mod firewall;
 pub mod gateway;
 pub mod grants;
+mod hex;
 pub mod key;
 pub mod log;
 pub mod machine;

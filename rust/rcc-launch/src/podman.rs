@@ -110,7 +110,7 @@ fn forget(machine: &Machine, id: &str) {
 
 /// Waits for conmon's end: it writes down how a container ended even after Podman has removed it.
 fn monitor_ends(id: &str) {
-    patiently(|| !monitored(id));
+    within(CONMON_PATIENCE, || !monitored(id));
 }
 
 /// Takes away what conmon wrote down: the first Podman does itself, unless a process of its own was killed in between; the
@@ -133,10 +133,10 @@ fn forget_unstarted(machine: &Machine, name: &str) {
         return;
     }
     // It ends when the Podman has ended that it called to clear up.
-    patiently(|| calls("conmon", name).next().is_none());
+    within(CONMON_PATIENCE, || calls("conmon", name).next().is_none());
     let found: Vec<PathBuf> = empty().collect();
     let holder = namespaces_holder(machine);
-    if !patiently(|| !processes().any(|pid| Some(pid) != holder && may_start_one(pid))) {
+    if !within(CONMON_PATIENCE, || !processes().any(|pid| Some(pid) != holder && may_start_one(pid))) {
         return;
     }
     for folder in found.iter().filter(|folder| !monitored(file_name(folder))) {
@@ -152,9 +152,9 @@ fn may_start_one(pid: i32) -> bool {
         && name.is_none_or(|name| calls("conmon", name).next().is_none())
 }
 
-/// Waits until something is so, as long as conmon may take; whether it is.
-fn patiently(is_so: impl Fn() -> bool) -> bool {
-    let end = Instant::now() + CONMON_PATIENCE;
+/// Waits until something is so, that long; whether it is.
+fn within(patience: Duration, is_so: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + patience;
     loop {
         if is_so() {
             return true;
@@ -320,14 +320,7 @@ fn locked(path: &Path, patience: Duration) -> Option<fs::File> {
     #[expect(clippy::cast_possible_truncation, reason = "the kernel's constants, 0 to 2")]
     let whole =
         libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
-    let end = Instant::now() + patience;
-    while fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).is_err() {
-        if Instant::now() > end {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Some(file)
+    within(patience, || fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).is_ok()).then_some(file)
 }
 
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {

@@ -19,7 +19,7 @@ use crate::rootfs::{self, Entry, Root};
 use crate::spec::{ContainerSpec, INSIDE, Inputs, Places, Request, container};
 use crate::terminal::{self, Terminal};
 use crate::worktree::Worktree;
-use crate::{freeze, own, packet, podman, process, seccomp};
+use crate::{beneath, freeze, own, packet, podman, process, seccomp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -263,7 +263,7 @@ fn write_folder(launch: &Launch<'_>, folder: &Folder, spec: &ContainerSpec) -> R
             "install rcc again; both programs belong side by side",
         )
     })?;
-    folder::write_new(&places.hook_program(), &program, 0o755).map_err(disk(&places.hook_program()))?;
+    beneath::write_new(&places.hook_program(), &program, 0o755).map_err(disk(&places.hook_program()))?;
     let hook = serde_json::json!({
         "version": "1.0.0",
         "hook": { "path": places.hook_program(), "args": ["rcc-hook", "hook", places.socket()] },
@@ -306,7 +306,7 @@ fn skeleton(root: &Path, entries: &[Entry]) -> io::Result<()> {
         match entry {
             Entry::Folder { path } => fs::create_dir_all(at(path))?,
             Entry::Link { path, to } => std::os::unix::fs::symlink(to, at(path))?,
-            Entry::File { path, text } => folder::write_new(&at(path), text.as_bytes(), 0o644)?,
+            Entry::File { path, text } => beneath::write_new(&at(path), text.as_bytes(), 0o644)?,
             Entry::Copy { path } => fs::copy(path, at(path)).map(drop)?,
         }
     }
@@ -343,7 +343,7 @@ fn empty_file(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    folder::write_new(path, b"", 0o644)
+    beneath::write_new(path, b"", 0o644)
 }
 
 /// What each mount's source is now, by device and inode; the project's is what was opened at the beginning.

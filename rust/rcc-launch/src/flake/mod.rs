@@ -21,6 +21,7 @@ pub use store::{Owner, STORE, owner};
 
 use crate::beneath;
 use crate::folder;
+use crate::hex::hex;
 use crate::home::{data_folder, disk_problem, folder_for};
 use crate::homes;
 use crate::machine::{Machine, Person};
@@ -102,11 +103,7 @@ impl Files {
                 digest.update(part);
             }
         }
-        let mut text = String::with_capacity(64);
-        for byte in digest.finalize() {
-            let _never_fails = write!(text, "{byte:02x}");
-        }
-        text
+        hex(&digest.finalize())
     }
 
     /// The difference from what was approved before, for people, a line each, escaped.
@@ -123,7 +120,7 @@ impl Files {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }
-            folder::write_new(&path, bytes, 0o600)?;
+            beneath::write_new(&path, bytes, 0o600)?;
         }
         Ok(())
     }
@@ -225,11 +222,15 @@ impl Approved {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|e| bad(e.to_string()))?,
         };
-        let form: Form = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
-        if form.version != VERSION {
-            return Err(bad("another version of rcc wrote it".into()));
+        let another = || bad("another version of rcc wrote it".into());
+        let mut this: Self =
+            serde_json::from_slice(&bytes).map_err(|e| match serde_json::from_slice::<Form>(&bytes) {
+                Ok(form) if form.version != VERSION => another(),
+                _ => bad(e.to_string()),
+            })?;
+        if this.version != VERSION {
+            return Err(another());
         }
-        let mut this: Self = serde_json::from_slice(&bytes).map_err(|e| bad(e.to_string()))?;
         let content = this.content.len() == 64 && this.content.bytes().all(|b| b.is_ascii_hexdigit());
         let names: BTreeSet<&str> = this.store.iter().map(String::as_str).collect();
         let known = |path: &Path| store::name_of(path).is_some_and(|name| names.contains(name));
@@ -359,7 +360,7 @@ pub fn approve(
 fn put(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let fresh = folder.join(format!(".{name}"));
     let _none_left = fs::remove_file(&fresh);
-    folder::write_new(&fresh, bytes, 0o600)?;
+    beneath::write_new(&fresh, bytes, 0o600)?;
     fs::rename(fresh, folder.join(name))
 }
 

@@ -3,11 +3,11 @@
 use super::call::{self, Act, Terminal};
 use super::record::{self, Record, State};
 use super::{Places, Size, guest};
+use crate::hex::hex;
 use nix::fcntl::{Flock, FlockArg};
 use rcc_report::{Code, Problem, escaped};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -366,13 +366,6 @@ fn not_among(folder: &Path) -> Problem {
     let what = "the agents' machine runs without it, and sessions are in it";
     let remedy = "end those sessions, and start this one again: the machine is restarted with the folder";
     Problem::new(Code::MACHINE_PROJECT, folder.display().to_string(), what, remedy)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The end of what a program said, for one line.

@@ -5,11 +5,11 @@
 //! Podman reads the whole of it at each start (`mc.Refresh`) and hands each folder to the machine's monitor. Everything that
 //! rcc does not know stays as it was.
 
+use crate::hex::hex;
 use rcc_proto::macos::SSH_PORT;
 use rcc_report::{Code, Problem};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The version that was read in source.
@@ -115,10 +115,7 @@ fn mount(folder: &Path) -> Result<Value, Problem> {
 /// By what the machine's kernel knows a folder: the first 36 digits of its path's SHA-256 (`generateTag`).
 #[must_use]
 pub fn tag(folder: &str) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(folder.as_bytes()) {
-        let _infallible = write!(text, "{byte:02x}");
-    }
+    let mut text = hex(&Sha256::digest(folder.as_bytes()));
     text.truncate(36);
     text
 }

